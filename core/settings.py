@@ -1,0 +1,257 @@
+"""Every setting of the service: the only place that reads the environment.
+
+Values come from, in falling priority: environment variables (`RAG_` + name, nested with two underscores:
+`RAG_LLM__URL`), the TOML file named by `RAG_CONFIG` (else `./rag-service.toml` if it is there), the defaults
+below. An unknown name in either place is refused with that name. `docs/settings.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from core.errors import SettingsError
+
+ENV_PREFIX = "RAG_"
+CONFIG_VARIABLE = "RAG_CONFIG"
+# Variables that tests, tools and the CLI client read; they are not settings of the service.
+FOREIGN_VARIABLES = frozenset({CONFIG_VARIABLE, "RAG_URL", "RAG_API_KEY"})
+
+
+def default_data_dir() -> Path:
+    """Where embedded data lives. As root it must be a place that PostgreSQL's own user can reach."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/rag-service")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "rag-service"
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Group):
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the API.")
+    max_upload_mb: int = Field(100, ge=1, description="Largest file accepted, in MiB.")
+    max_files_per_upload: int = Field(100, ge=1, description="Most files in one upload request.")
+    public_url: str | None = Field(
+        None, description="Address under which users reach the service, for links in answers."
+    )
+
+
+class DatabaseSettings(Group):
+    url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL with pgvector, as `postgresql://user:password@host/db`. "
+        "Unset: the embedded PostgreSQL under `data_dir`.",
+    )
+    pool_size: int = Field(5, ge=1, description="Connections each process keeps.")
+
+
+class BrokerSettings(Group):
+    url: SecretStr | None = Field(
+        None,
+        description="Celery broker (`redis://…`, `amqp://…`). Unset: message queue in the PostgreSQL database.",
+    )
+
+
+class StoreSettings(Group):
+    kind: Literal["pgvector"] = Field("pgvector", description="Vector store of new knowledge bases.")
+
+
+class EmbedderSettings(Group):
+    kind: Literal["bundled"] = Field(
+        "bundled", description="`bundled`: multilingual-e5-small (4 bit), runs in process, needs no download."
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of the bundled embedder, for each process.")
+
+
+class LlmSettings(Group):
+    kind: Literal["auto", "ollama", "openai", "llama-cpp", "extractive"] = Field(
+        "auto",
+        description="`ollama`, `openai` (any OpenAI-compatible server, vLLM included), `llama-cpp` (embedded, "
+        "needs `model_path`), `extractive` (no model: quotes the best sentences). `auto`: the `llama-cpp` "
+        "model if `model_path` is set, else `openai` if `url` is set, else a running Ollama, else `extractive`.",
+    )
+    url: str | None = Field(
+        None, description="Base URL of the engine. Default for `ollama`: http://127.0.0.1:11434."
+    )
+    model: str | None = Field(None, description="Model name. Default for `ollama`: its first chat model.")
+    api_key: SecretStr | None = Field(None, description="Key for the engine, if it asks for one.")
+    model_path: Path | None = Field(None, description="GGUF file for `llama-cpp`.")
+    prompt_style: Literal["chat", "completion"] = Field(
+        "chat",
+        description="`chat` for instruction-tuned models; `completion` for base models: the prompt is sent "
+        "as plain text to be continued.",
+    )
+    context_tokens: int = Field(4096, ge=512, description="Tokens that prompt and answer may have together.")
+    max_new_tokens: int = Field(512, ge=1, description="Longest answer, in tokens.")
+    temperature: float = Field(0.0, ge=0.0, le=2.0, description="0 is deterministic.")
+    timeout_s: float = Field(
+        120.0, gt=0, description="Longest wait for the next piece of an answer, in seconds."
+    )
+    concurrency: int = Field(4, ge=1, description="Requests sent to the engine at the same time.")
+
+
+class IngestSettings(Group):
+    max_pages: int = Field(5000, ge=1, description="Most pages of a document.")
+    max_characters: int = Field(20_000_000, ge=1, description="Most characters of a document's text.")
+    parse_timeout_s: float = Field(120.0, gt=0, description="Longest time to parse one document, in seconds.")
+    parse_memory_mb: int = Field(1500, ge=256, description="Most memory to parse one document, in MiB.")
+    chunk_characters: int = Field(
+        400,
+        ge=100,
+        le=4000,
+        description="Longest chunk in Chinese characters; 2.5 times as many in alphabetic scripts.",
+    )
+    summarise: Literal["auto", "llm", "extractive"] = Field(
+        "auto",
+        description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if one is configured.",
+    )
+
+
+class WorkerSettings(Group):
+    concurrency: int = Field(1, ge=1, description="Jobs that one worker process runs at the same time.")
+    lease_s: float = Field(
+        30.0, ge=2, description="A job whose worker was silent this long is given to another, in seconds."
+    )
+    max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails for good.")
+
+
+class RetrievalSettings(Group):
+    top_k: int = Field(5, ge=1, le=50, description="Passages that go into the prompt.")
+    pool: int = Field(40, ge=1, le=500, description="Chunks that are fused and reranked.")
+    documents: int = Field(20, ge=1, le=500, description="Documents that the summary stage chooses.")
+    mode: Literal["union", "strict", "flat"] = Field(
+        "union",
+        description="`union`: chunks of the chosen documents and chunks found directly; `strict`: only chunks of "
+        "the chosen documents; `flat`: no summary stage.",
+    )
+
+
+class AnswerSettings(Group):
+    template: str = Field(
+        "auto",
+        description="Prompt template: `zh`, `en`, `auto` (by the question's language) or a name in `template_dir`.",
+    )
+    template_dir: Path | None = Field(
+        None, description="Folder with prompt templates of your own, `NAME.jinja`."
+    )
+    history_turns: int = Field(
+        5, ge=0, description="Earlier questions and answers that a conversation remembers for rewriting."
+    )
+
+
+class Settings(Group):
+    """All settings. `load_settings` reads and checks them."""
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder for the embedded database, uploaded files and the first admin key.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important log line written."
+    )
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    broker: BrokerSettings = Field(default_factory=BrokerSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    embedder: EmbedderSettings = Field(default_factory=EmbedderSettings)
+    llm: LlmSettings = Field(default_factory=LlmSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
+    answer: AnswerSettings = Field(default_factory=AnswerSettings)
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Self:
+        llm = self.llm
+        if llm.kind == "llama-cpp" and llm.model_path is None:
+            raise ValueError("llm.kind is llama-cpp, so llm.model_path must name a GGUF file")
+        if llm.kind == "openai" and llm.url is None:
+            raise ValueError("llm.kind is openai, so llm.url must name the server")
+        if llm.max_new_tokens >= llm.context_tokens:
+            raise ValueError("llm.max_new_tokens must be smaller than llm.context_tokens")
+        return self
+
+    @property
+    def files_dir(self) -> Path:
+        return self.data_dir / "files"
+
+    @property
+    def admin_key_file(self) -> Path:
+        return self.data_dir / "admin.key"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read file and environment, and refuse what is unknown, malformed or contradictory.
+
+    Raises `SettingsError` naming each setting that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values = _read_file(environ)
+    for name, value in environ.items():
+        if name.startswith(ENV_PREFIX) and name not in FOREIGN_VARIABLES:
+            _put(values, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_in_words(error), hint="docs/settings.md lists every setting.") from None
+
+
+def _read_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    named = environ.get(CONFIG_VARIABLE)
+    path = Path(named or "rag-service.toml")
+    if not path.exists():
+        if named:
+            raise SettingsError(f"{CONFIG_VARIABLE} names {path}, which does not exist.")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+
+
+def _put(values: dict[str, Any], path: list[str], value: str, name: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{name} is not a setting: {part} has no parts.")
+    values[path[-1]] = value
+
+
+def _in_words(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name} is not a setting.")
+        elif name:
+            lines.append(f"{name}: {problem['msg']}.")
+        else:
+            lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
+    return " ".join(lines)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, for child processes: `load_settings` gives them back."""
+    result: dict[str, str] = {}
+
+    def walk(prefix: str, group: BaseModel) -> None:
+        for name in type(group).model_fields:
+            value = getattr(group, name)
+            if isinstance(value, BaseModel):
+                walk(f"{prefix}{name.upper()}__", value)
+            elif isinstance(value, SecretStr):
+                result[prefix + name.upper()] = value.get_secret_value()
+            elif value is not None:
+                result[prefix + name.upper()] = str(value)
+
+    walk(ENV_PREFIX, settings)
+    return result

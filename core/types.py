@@ -1,0 +1,216 @@
+"""The domain's words as types: what flows through the two pipelines.
+
+A *document* is what the user uploaded (never a stored piece of it). A *chunk* is a piece of a document, a
+*summary* a short text about a document or a section; stores keep both as `Record`s, one index for each. A
+*hit* is what a store returns for a search; a *passage* is a hit on its way into the prompt; a *citation*
+links a place in the answer to a span of a document. All are frozen; all offsets are characters (Unicode
+code points) into the parsed text of the document, end exclusive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Scalar = str | int | float | bool
+Metadata = Mapping[str, Scalar | Sequence[str]]
+
+
+class IndexKind(StrEnum):
+    """Which of a knowledge base's two indexes."""
+
+    CHUNKS = "chunks"
+    SUMMARIES = "summaries"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexName:
+    """One index of one generation of one knowledge base: the unit a store creates, searches and drops."""
+
+    kb_id: str
+    generation: int
+    kind: IndexKind
+
+    def __str__(self) -> str:
+        return f"kb_{self.kb_id}_g{self.generation}_{self.kind.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of characters in the parsed text of a document."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a document (1-based number) and the span of its text. Slides and sheets count as pages."""
+
+    number: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading path such as ("Handbook", "Leave", "Parental leave") and the span of its own text.
+
+    `span` starts at the heading and ends where the next heading (of any level) starts, so the sections of
+    a document do not overlap.
+    """
+
+    path: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """What a parser makes of a file: plain text, and where its pages and sections lie in it.
+
+    `pages` is empty for formats without pages, `sections` for text without headings. `title` is the
+    document's own title where it has one, never the file name.
+    """
+
+    text: str
+    title: str | None = None
+    pages: tuple[Page, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    def page_at(self, offset: int) -> int | None:
+        """The number of the page that holds the character at `offset`, or None without pages."""
+        found = None
+        for page in self.pages:
+            if page.span.start > offset:
+                break
+            found = page.number
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One chunk or summary, as stores keep it and give it back.
+
+    `text` is what may be quoted; `header` (title and section path) is embedded and searched with it but
+    never quoted. For a chunk, `text` is exactly the document's characters `start:end`; for a summary,
+    `start:end` is the span it is about. `revision` names the version of the document it belongs to.
+    """
+
+    id: str
+    document_id: str
+    revision: str
+    text: str
+    header: str = ""
+    section: str = ""
+    start: int = 0
+    end: int = 0
+    page_start: int | None = None
+    page_end: int | None = None
+    position: int = 0
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def indexed_text(self) -> str:
+        """What is embedded and tokenised: the header, a line break, the text."""
+        return f"{self.header}\n{self.text}" if self.header else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedRecord:
+    """A record with its unit-length vector (shape (dim,), float32) and its search terms."""
+
+    record: Record
+    vector: Vector
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record a store found. `score`: larger is better; dense scores lie in [0, 1], text scores only rank."""
+
+    record: Record
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermStats:
+    """How common terms are in an index: `total` records, and for each term the number that hold it."""
+
+    total: int
+    document_frequency: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question on its way through the pipeline.
+
+    `text` is what the user asked, `searches` are the texts to search for (the rewriter fills them; the
+    first is the standalone question).
+    """
+
+    text: str
+    searches: tuple[str, ...]
+
+    @property
+    def standalone(self) -> str:
+        return self.searches[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk on its way into the prompt.
+
+    `dense`, `coverage` and `summary` are the parts of `score` that retrieval knows, each in [0, 1].
+    `spans` are the parts of the chunk that stay after compression (document offsets); empty means all.
+    """
+
+    record: Record
+    document_name: str
+    score: float
+    dense: float = 0.0
+    coverage: float = 0.0
+    summary: float = 0.0
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text that goes into the prompt: the kept spans in order, gaps marked by an ellipsis."""
+        record = self.record
+        if not self.spans:
+            return record.text
+        pieces = (record.text[s.start - record.start : s.end - record.start].strip() for s in self.spans)
+        return " … ".join(pieces)
+
+    def with_score(self, score: float) -> Passage:
+        return replace(self, score=score)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A checked link from the answer to a document: `quote` is exactly the document's `start:end`.
+
+    `number` is the mark in the answer, as in `[1]`; one number per chunk cited.
+    """
+
+    number: int
+    document_id: str
+    document_name: str
+    chunk_id: str
+    start: int
+    end: int
+    quote: str
+    page: int | None = None
+    section: str = ""
+
+
+def derived_id(*parts: str | int) -> str:
+    """An id that depends on nothing but its parts, so that a re-run writes the same rows: 32 hex digits."""
+    return hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""From an uploaded file to searchable indexes: parse, chunk, summarise, embed, index."""

@@ -1,0 +1,1 @@
+"""Models: one interface each for embedders and language models, one file per backend."""

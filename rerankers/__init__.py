@@ -1,0 +1,1 @@
+"""From candidates to what the model reads: reranking, ordering, compression."""

@@ -1,0 +1,1 @@
+"""From a question to candidate passages: rewriting, two-stage search, fusion."""

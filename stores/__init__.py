@@ -1,0 +1,1 @@
+"""Vector stores: one interface (`base`), one filter tree (`filters`), one file per store."""

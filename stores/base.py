@@ -1,0 +1,110 @@
+"""The one interface to a vector store, and what a store may declare that it can do.
+
+A store returns our types and nothing else; no caller asks which store it is. Differences are data
+(`Capabilities`), and calling an undeclared capability raises `UnsupportedByStore`. The contract suite in
+`tests/contract/` is the specification: where this text and the suite differ, the suite is right.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
+from stores.filters import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do beyond the interface. Defaults are the honest ones for a new store."""
+
+    full_text: bool = True  # `search_text` and `term_stats` work
+    read_after_write: bool = True  # a write is visible to the next search of any client
+    max_dimensions: int = 2000  # the longest vector an index takes
+
+
+class VectorStore(ABC):
+    """Keeps the records of many indexes and searches them by vector, by terms and by filter.
+
+    Every method may raise `StoreUnavailable` (retryable). Writing to or searching an index that does not
+    exist raises `NotFound`. Inputs are never mutated. Implementations are safe to use from many tasks of
+    one event loop.
+    """
+
+    kind: ClassVar[str]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect. Called once, before anything else."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect; closing twice is fine."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Return if the server answers, else raise `StoreUnavailable`."""
+
+    @abstractmethod
+    async def ensure_index(self, index: IndexName, *, dim: int) -> None:
+        """Create the index for vectors of `dim` numbers unless it exists.
+
+        Raises `DimensionMismatch` if it exists with another dimension.
+        """
+
+    @abstractmethod
+    async def drop_index(self, index: IndexName) -> None:
+        """Remove the index and all its records; an absent index is fine."""
+
+    @abstractmethod
+    async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
+        """Write records, replacing those with the same id. All are searchable when the call returns.
+
+        Raises `DimensionMismatch` if a vector has the wrong length; then nothing is written.
+        """
+
+    @abstractmethod
+    async def delete_document(
+        self, index: IndexName, document_id: str, *, keep_revision: str | None = None
+    ) -> int:
+        """Delete the document's records (those of `keep_revision` excepted); return how many went.
+
+        Complete when the call returns. An absent document gives 0.
+        """
+
+    @abstractmethod
+    async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        """The records with these ids, in the order of `ids`; absent ids are left out."""
+
+    @abstractmethod
+    async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
+        """How many records the index holds (that match `where`)."""
+
+    @abstractmethod
+    async def search_dense(
+        self, index: IndexName, vector: Vector, *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        """The `k` records nearest to the unit-length `vector`, best first, ties by id.
+
+        `score` = (1 + cosine) / 2, in [0, 1], whatever metric the engine computes.
+        """
+
+    @abstractmethod
+    async def search_text(
+        self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        """The `k` records that rank best for any of `terms` by BM25 (k1 = 1.2, b = 0.75), best first.
+
+        Terms come from `core.text.terms`. Records that hold none of them are not returned.
+        Scores only rank: they do not compare between stores or queries.
+        """
+
+    @abstractmethod
+    async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
+        """How many records the index holds, and how many of them hold each term.
+
+        May lag behind writes by some seconds; unknown terms have frequency 0.
+        """
