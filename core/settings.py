@@ -57,7 +57,7 @@ class DatabaseSettings(Group):
 class BrokerSettings(Group):
     url: SecretStr | None = Field(
         None,
-        description="Celery broker (`redis://…`, `amqp://…`). Unset: message queue in the PostgreSQL database.",
+        description="Celery broker (`redis://…`, `amqp://…`). Unset: a queue in the PostgreSQL database.",
     )
 
 
@@ -76,8 +76,8 @@ class LlmSettings(Group):
     kind: Literal["auto", "ollama", "openai", "llama-cpp", "extractive"] = Field(
         "auto",
         description="`ollama`, `openai` (any OpenAI-compatible server, vLLM included), `llama-cpp` (embedded, "
-        "needs `model_path`), `extractive` (no model: quotes the best sentences). `auto`: the `llama-cpp` "
-        "model if `model_path` is set, else `openai` if `url` is set, else a running Ollama, else `extractive`.",
+        "needs `model_path`), `extractive` (no model: quotes the best sentences). `auto`: `llama-cpp` if "
+        "`model_path` is set, else `openai` if `url` is set, else a running Ollama, else `extractive`.",
     )
     url: str | None = Field(
         None, description="Base URL of the engine. Default for `ollama`: http://127.0.0.1:11434."
@@ -94,7 +94,7 @@ class LlmSettings(Group):
     max_new_tokens: int = Field(512, ge=1, description="Longest answer, in tokens.")
     temperature: float = Field(0.0, ge=0.0, le=2.0, description="0 is deterministic.")
     timeout_s: float = Field(
-        120.0, gt=0, description="Longest wait for the next piece of an answer, in seconds."
+        120.0, gt=0, description="Longest wait for the next piece of an answer (seconds)."
     )
     concurrency: int = Field(4, ge=1, description="Requests sent to the engine at the same time.")
 
@@ -112,14 +112,14 @@ class IngestSettings(Group):
     )
     summarise: Literal["auto", "llm", "extractive"] = Field(
         "auto",
-        description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if one is configured.",
+        description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if there is one.",
     )
 
 
 class WorkerSettings(Group):
     concurrency: int = Field(1, ge=1, description="Jobs that one worker process runs at the same time.")
     lease_s: float = Field(
-        30.0, ge=2, description="A job whose worker was silent this long is given to another, in seconds."
+        30.0, ge=2, description="A job whose worker is silent this long goes to another (seconds)."
     )
     max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails for good.")
 
@@ -130,21 +130,21 @@ class RetrievalSettings(Group):
     documents: int = Field(20, ge=1, le=500, description="Documents that the summary stage chooses.")
     mode: Literal["union", "strict", "flat"] = Field(
         "union",
-        description="`union`: chunks of the chosen documents and chunks found directly; `strict`: only chunks of "
-        "the chosen documents; `flat`: no summary stage.",
+        description="`union`: chunks of the chosen documents and chunks found directly; `strict`: only chunks "
+        "of the chosen documents; `flat`: no summary stage.",
     )
 
 
 class AnswerSettings(Group):
     template: str = Field(
         "auto",
-        description="Prompt template: `zh`, `en`, `auto` (by the question's language) or a name in `template_dir`.",
+        description="Prompt template: `zh`, `en`, `auto` (by the question's language) or a file in `template_dir`.",
     )
     template_dir: Path | None = Field(
-        None, description="Folder with prompt templates of your own, `NAME.jinja`."
+        None, description="Folder with your own prompt templates, `NAME.jinja`."
     )
     history_turns: int = Field(
-        5, ge=0, description="Earlier questions and answers that a conversation remembers for rewriting."
+        5, ge=0, description="Earlier questions and answers used to resolve a follow-up."
     )
 
 
@@ -158,16 +158,16 @@ class Settings(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least important log line written."
     )
-    server: ServerSettings = Field(default_factory=ServerSettings)
-    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
-    broker: BrokerSettings = Field(default_factory=BrokerSettings)
-    store: StoreSettings = Field(default_factory=StoreSettings)
-    embedder: EmbedderSettings = Field(default_factory=EmbedderSettings)
-    llm: LlmSettings = Field(default_factory=LlmSettings)
-    ingest: IngestSettings = Field(default_factory=IngestSettings)
-    worker: WorkerSettings = Field(default_factory=WorkerSettings)
-    retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
-    answer: AnswerSettings = Field(default_factory=AnswerSettings)
+    server: ServerSettings = Field(default=ServerSettings())
+    database: DatabaseSettings = Field(default=DatabaseSettings())
+    broker: BrokerSettings = Field(default=BrokerSettings())
+    store: StoreSettings = Field(default=StoreSettings())
+    embedder: EmbedderSettings = Field(default=EmbedderSettings())
+    llm: LlmSettings = Field(default=LlmSettings())
+    ingest: IngestSettings = Field(default=IngestSettings())
+    worker: WorkerSettings = Field(default=WorkerSettings())
+    retrieval: RetrievalSettings = Field(default=RetrievalSettings())
+    answer: AnswerSettings = Field(default=AnswerSettings())
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:

@@ -134,7 +134,7 @@ class EmbeddedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A record a store found. `score`: larger is better; dense scores lie in [0, 1], text scores only rank."""
+    """A record a store found. Larger scores are better; dense ones lie in [0, 1], text ones only rank."""
 
     record: Record
     score: float

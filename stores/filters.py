@@ -1,7 +1,7 @@
 """One filter tree for every store, and what it means.
 
 A filter is true or false for a record. Fields are the record's own `id`, `document_id`, `revision`,
-`position`, `page_start`, `page_end`, and otherwise keys of its metadata. The meaning is the same in every store:
+`position`, `page_start`, `page_end`, and otherwise keys of its metadata. Every store means the same:
 
 - A field that is missing (or null) makes `Eq`, `In`, `Lt`, `Lte`, `Gt`, `Gte` and `Contains` false,
   `Ne` true (`Ne` is exactly `Not(Eq)`), and `Exists` false.
