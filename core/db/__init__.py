@@ -1,0 +1,1 @@
+"""The database: the truth about knowledge bases, documents, jobs, keys and conversations."""

@@ -1,0 +1,181 @@
+"""Which rows there are. SQL lives in `core.db.repositories`; the schema is made by `migrations/`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, MetaData, String, Text, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import DateTime
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        datetime: DateTime(timezone=True),
+        Json: JSONB,
+        list[str]: ARRAY(String),
+        str: Text,
+    }
+
+
+class KnowledgeBase(Base):
+    """A named set of documents. `deleted_at` is set until the worker has removed everything."""
+
+    __tablename__ = "knowledge_bases"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    store: Mapped[str]
+    embedder: Mapped[str]
+    dim: Mapped[int]
+    generation: Mapped[int] = mapped_column(server_default="1")
+    settings: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("uq_knowledge_bases_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    )
+
+
+class DocumentStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    DELETING = "deleting"
+
+
+class Document(Base):
+    """What a user uploaded, once for each name in a knowledge base.
+
+    `sha256` is the content wanted, `live_sha256` and `live_revision` the content that readers see; they
+    differ while a new version is being read. Nothing is visible while `live_revision` is null.
+    """
+
+    __tablename__ = "documents"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    status: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int]
+    live_sha256: Mapped[str | None]
+    live_revision: Mapped[str | None]
+    title: Mapped[str | None]
+    language: Mapped[str | None]
+    pages: Mapped[int | None]
+    characters: Mapped[int | None]
+    chunks: Mapped[int | None]
+    summary: Mapped[str | None]
+    attributes: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+    __table_args__ = (
+        Index("uq_documents_kb_id_name", "kb_id", "name", unique=True),
+        Index("ix_documents_kb_id_sha256", "kb_id", "sha256"),
+        Index("ix_documents_sha256", "sha256"),
+        Index("ix_documents_live_sha256", "live_sha256"),
+    )
+
+
+class DocumentText(Base):
+    """The parsed text of a document's revision, and where its pages and sections lie in it.
+
+    `pages` is a list of [number, start, end], `sections` of [[path…], start, end].
+    """
+
+    __tablename__ = "document_texts"
+
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    revision: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    title: Mapped[str | None]
+    pages: Mapped[list[Any]] = mapped_column(JSONB)
+    sections: Mapped[list[Any]] = mapped_column(JSONB)
+
+
+class JobKind(StrEnum):
+    INGEST = "ingest"
+    DELETE_DOCUMENT = "delete-document"
+    DELETE_KB = "delete-kb"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Job(Base):
+    """One piece of work for a worker. A running job belongs to `lease_owner` until `lease_until`."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    document_id: Mapped[str | None]  # no foreign key: the job outlives a document that failed or went
+    document_name: Mapped[str | None]
+    sha256: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    stage: Mapped[str] = mapped_column(server_default="waiting")
+    done: Mapped[int] = mapped_column(server_default="0")
+    total: Mapped[int] = mapped_column(server_default="0")
+    percent: Mapped[int] = mapped_column(server_default="0")
+    error: Mapped[Json | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    signalled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_jobs_kb_id_created_at", "kb_id", "created_at"),
+        Index("ix_jobs_document_id", "document_id"),
+        Index("ix_jobs_open", "run_after", postgresql_where=text("status IN ('queued', 'running')")),
+    )
+
+
+class ApiKey(Base):
+    """A key, kept as its SHA-256 only. `role` is `admin` (everything) or `reader` (search and ask)."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Conversation(Base):
+    """A sequence of questions and answers of one key about one knowledge base."""
+
+    __tablename__ = "conversations"
+
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    turns: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())

@@ -1,0 +1,67 @@
+"""How the service reaches its database: one engine for a process, one transaction for a request or step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.sql import text
+
+from core.errors import DatabaseUnavailable
+
+
+def driver_url(url: str) -> str:
+    """`postgresql://…` with the driver that SQLAlchemy is to use."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1).replace(
+        "postgres://", "postgresql+psycopg://", 1
+    )
+
+
+class Database:
+    """Opens sessions on one PostgreSQL database."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,  # seconds
+            pool_pre_ping=True,  # a restarted server costs one reconnect, not one failed request
+            connect_args={"connect_timeout": 10},
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed at the end of the block, or rolled back if the block raises.
+
+        Raises `DatabaseUnavailable` (retryable) when the server does not answer.
+        """
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _unavailable(error) from error
+            raise
+
+    async def ping(self) -> None:
+        async with self.transaction() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    first_line = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return DatabaseUnavailable(
+        f"The database does not answer ({first_line}).",
+        hint="Check RAG_DATABASE__URL and that PostgreSQL is running.",
+        retry_after_s=5,
+    )

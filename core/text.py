@@ -1,0 +1,161 @@
+"""How text is cut into search terms and sentences, the same for every store and every stage.
+
+Chinese, Japanese and Korean runs become character bigrams, which need no dictionary and find as much as a
+word segmenter does; other scripts become lower-case words. Stores receive these terms and do not analyse
+text themselves, so that five stores rank alike.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from core.types import Span
+
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_CJK_CHARACTER = re.compile(f"[{CJK}]")
+_TOKEN = re.compile(rf"[{CJK}]+|\d+(?:[.,:/-]\d+)+|[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?")
+_NUMBER_PARTS = re.compile(r"\d+")
+
+# Words that say nothing about a document. Without them the longest posting lists of an English index go.
+STOP_WORDS = frozenset(
+    "a an and are as at be been but by did do does for from had has have he her his how i in into is it its "
+    "me my no not of on or our she so than that the their them then there these they this to was we were what "
+    "when where which who whom whose why will with would you your can could should about".split()
+)
+# Chinese function words that question sentences are full of; runs are cut at them when a *question* is
+# tokenised, so that "公司的总部在哪里" asks for 公司 and 总部 and not for "司的".
+_QUESTION_WORDS = re.compile(
+    "什么时候|什麼時候|为什么|為什麼|什么|什麼|哪一年|哪年|哪些|哪里|哪裡|哪个|哪個|哪位|哪一个|哪一|哪|"
+    "怎么样|怎么|怎麼|怎样|如何|多少|几个|請問|请问|是否|是不是|有没有|吗|嗎|呢|谁|誰|的|了|是|在"
+)
+
+
+def terms(text: str) -> list[str]:
+    """The search terms of a text, in order and with repeats.
+
+    >>> terms("The 梵文 alphabet, v3.5")
+    ['梵文', 'alphabet', 'v3', '5']
+    """
+    result: list[str] = []
+    for token in _TOKEN.findall(_fold(text)):
+        if _CJK_CHARACTER.match(token):
+            result.extend(_bigrams(token))
+        elif token[0].isdigit() and not token.isalnum():
+            result.append(token)
+            result.extend(_NUMBER_PARTS.findall(token))
+        elif token not in STOP_WORDS:
+            result.append(_stem(token))
+    return result
+
+
+def question_terms(question: str) -> list[str]:
+    """The distinct terms of a question, without the words that only make it a question.
+
+    Single characters left over by the cutting go too. Falls back to all terms when nothing else is left
+    ("你是谁").
+    """
+    pieces = terms(_QUESTION_WORDS.sub(" ", _fold(question)))
+    chosen = [t for t in pieces if len(t) > 1 or not _CJK_CHARACTER.match(t)] or terms(question)
+    return list(dict.fromkeys(chosen))
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def _bigrams(run: str) -> list[str]:
+    if len(run) == 1:
+        return [run]
+    return [run[i : i + 2] for i in range(len(run) - 1)]
+
+
+def _stem(word: str) -> str:
+    """The weakest useful stemming (Harman's S-stemmer, 1991): plural to singular, possessives off."""
+    word = re.sub(r"['’]s$|['’]", "", word)
+    if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("es") and not word.endswith(("aes", "ees", "oes")):
+        return word[:-1]
+    if len(word) > 2 and word.endswith("s") and not word.endswith(("us", "ss")):
+        return word[:-1]
+    return word
+
+
+def is_cjk(text: str) -> bool:
+    """Whether the text is mainly Chinese, Japanese or Korean.
+
+    A Chinese character says about as much as half an English word, hence the weight of 2.
+    """
+    cjk = len(_CJK_CHARACTER.findall(text))
+    letters = sum(1 for character in text if character.isalpha()) - cjk
+    return cjk > 0 and 2 * cjk >= letters
+
+
+def language(text: str) -> str:
+    """`zh` or `en`: which of the two template languages suits the text."""
+    return "zh" if is_cjk(text[:5000]) else "en"
+
+
+LATIN_WEIGHT = 0.4  # a Latin character carries about as much as 0.4 Chinese ones: 400 to 1,000
+
+
+def weight(text: str) -> float:
+    """Length in Chinese characters: a Chinese character counts 1, any other `LATIN_WEIGHT`."""
+    cjk = len(_CJK_CHARACTER.findall(text))
+    return cjk + LATIN_WEIGHT * (len(text) - cjk)
+
+
+_SENTENCE_END = re.compile(
+    r"[。！？!?；…]+[”’」』）》\"')\]]*"  # full-width enders need no space after them
+    r"|\.[”’\"')\]]*(?=\s)"  # a full stop ends a sentence only before white space
+    r"|\n\s*\n\s*"
+    r"|\n"
+)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:mr|mrs|ms|dr|prof|st|no|vs|fig|eq|al|inc|ltd|co|corp|jr|sr|dept|approx|vol|pp?|e\.g|i\.e|u\.s|cf)"
+    r"|(?:^|\s)[A-Z])\.$",
+    re.IGNORECASE,
+)
+_LINE_START = re.compile(r"\s*(?:[|#>*•·\-–—]|\d+[.)、]|[（(]?[一二三四五六七八九十]+[)）、])")
+_WRAPPED_WEIGHT = 12.0  # a line at least this long (in `weight`) may have been wrapped by a page's margin
+
+
+def sentences(text: str, span: Span | None = None) -> Iterator[Span]:
+    """The sentences of `text` (inside `span`), in order, trimmed of white space; together they cover all else.
+
+    A line break ends a sentence unless the line looks wrapped: long, without an ender, and followed by a
+    line that is no list item, heading or table row.
+    """
+    start = span.start if span else 0
+    stop = span.end if span else len(text)
+    begin = start
+    for match in _SENTENCE_END.finditer(text, start, stop):
+        if not _ends_sentence(text, begin, match, stop):
+            continue
+        yield from _trimmed(text, begin, match.end())
+        begin = match.end()
+    yield from _trimmed(text, begin, stop)
+
+
+def _ends_sentence(text: str, begin: int, match: re.Match[str], stop: int) -> bool:
+    mark = match.group()
+    if mark == "\n":
+        line_start = max(begin, text.rfind("\n", 0, match.start()) + 1)
+        line = text[line_start : match.start()]
+        following = text[match.end() : min(stop, match.end() + 20)]
+        wrapped = weight(line.strip()) >= _WRAPPED_WEIGHT and not _LINE_START.match(line)
+        return not (wrapped and following.strip() and not _LINE_START.match(following))
+    if mark.startswith("."):
+        return not _ABBREVIATION.search(text[max(begin, match.start() - 12) : match.start() + 1])
+    return True
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        yield Span(start, end)

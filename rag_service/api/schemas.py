@@ -1,0 +1,294 @@
+"""The shapes of requests and responses under `/api/v1`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+Mode = Literal["union", "strict", "flat"]
+
+
+class Request(BaseModel):
+    """Base of request bodies: an unknown field is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457, `application/problem+json`). `code` is stable; `hint` says what to do."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no knowledge base named 'hr'."])
+    code: str = Field(examples=["not-found"])
+    hint: str | None = None
+    retry_after_s: float | None = None
+    errors: list[dict[str, Any]] | None = Field(None, description="For a malformed body: each wrong field.")
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list. Pass `next_cursor` as `cursor` to get the next; null on the last page."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+# --- knowledge bases ---------------------------------------------------------------------------------------
+
+KbName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[\w][\w.\-]*$",
+        description="Letters (of any script), digits, `_`, `-`, `.`; no spaces or slashes.",
+        examples=["handbook"],
+    ),
+]
+
+
+class KbCreate(Request):
+    name: KbName
+    description: str = Field("", max_length=2000, examples=["Everything new colleagues ask."])
+    chunk_characters: int | None = Field(
+        None, ge=100, le=4000, description="Longest chunk in Chinese characters; null: the service's setting."
+    )
+
+
+class KbUpdate(Request):
+    name: KbName | None = None
+    description: str | None = Field(None, max_length=2000)
+
+
+class Kb(BaseModel):
+    id: str
+    name: str
+    description: str
+    store: str = Field(examples=["pgvector"])
+    embedder: str = Field(examples=["multilingual-e5-small-q4"])
+    dimensions: int = Field(examples=[384])
+    chunk_characters: int
+    documents: int = Field(description="Documents that can be searched.")
+    created_at: datetime
+
+
+# --- documents and jobs ------------------------------------------------------------------------------------
+
+
+class Document(BaseModel):
+    id: str
+    name: str = Field(examples=["policies/leave.docx"])
+    status: Literal["queued", "processing", "ready"]
+    title: str | None
+    language: str | None = Field(description="`zh` or `en`.")
+    size: int = Field(description="Bytes of the original file.")
+    sha256: str
+    pages: int | None = Field(description="Pages, slides or sheets; null for formats without.")
+    characters: int | None
+    chunks: int | None
+    summary: str | None
+    attributes: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class DocumentText(BaseModel):
+    """A stretch of a document's parsed text, with where its pages and sections lie (document offsets)."""
+
+    document_id: str
+    name: str
+    start: int
+    end: int
+    characters: int = Field(description="Length of the whole text.")
+    text: str
+    page: int | None = Field(description="Page of the character at `start`.")
+    section: str = Field(description="Heading path at `start`.")
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class Job(BaseModel):
+    id: str
+    kb_id: str
+    kind: Literal["ingest", "delete-document", "delete-kb"]
+    document_id: str | None
+    document_name: str | None
+    status: Literal["queued", "running", "done", "failed", "cancelled"]
+    stage: str = Field(
+        examples=["embedding"],
+        description="waiting, parsing, chunking, summarising, embedding, indexing, finished",
+    )
+    done: int = Field(description="Units of the stage that are done (chunks while embedding).")
+    total: int
+    percent: int = Field(ge=0, le=100)
+    error: JobError | None
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class UploadResult(BaseModel):
+    """What became of one file of an upload.
+
+    `queued`: `job` tells its progress. `unchanged`: the same bytes are already there, no work is done.
+    `refused`: `error` says why, nothing is stored.
+    """
+
+    name: str
+    outcome: Literal["queued", "unchanged", "refused"]
+    document_id: str | None = None
+    job: Job | None = None
+    error: JobError | None = None
+
+
+class UploadResponse(BaseModel):
+    files: list[UploadResult]
+
+
+# --- search and ask ----------------------------------------------------------------------------------------
+
+
+class SearchRequest(Request):
+    query: str = Field(min_length=1, max_length=4000, examples=["How long is parental leave?"])
+    top_k: int | None = Field(None, ge=1, le=50)
+    mode: Mode | None = Field(
+        None, description="How the summary index is used: see `retrieval.mode` in the settings."
+    )
+    filters: dict[str, str | int | float | bool | list[str]] | None = Field(
+        None, description="Attributes that documents must have; a list means any of its values."
+    )
+    trace: bool = False
+
+
+class Passage(BaseModel):
+    document_id: str
+    document_name: str
+    chunk_id: str
+    text: str
+    page: int | None
+    section: str
+    start: int
+    end: int
+    score: float
+    url: str = Field(description="Page that opens the passage.")
+
+
+class StageTrace(BaseModel):
+    stage: str = Field(examples=["retrieve"])
+    milliseconds: float
+    inputs: int
+    outputs: int
+    notes: dict[str, Any] = {}
+
+
+class SearchResponse(BaseModel):
+    passages: list[Passage]
+    trace: list[StageTrace] | None = None
+
+
+class AskRequest(Request):
+    question: str = Field(min_length=1, max_length=4000, examples=["How long is parental leave?"])
+    conversation_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[\w.\-]+$",
+        description="Continues this conversation, or starts it under this id. Without: no history.",
+    )
+    stream: bool = Field(False, description="Answer as server-sent events: `delta`, `citation`, `done`.")
+    top_k: int | None = Field(None, ge=1, le=50)
+    mode: Mode | None = None
+    filters: dict[str, str | int | float | bool | list[str]] | None = None
+    template: str | None = Field(
+        None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."
+    )
+    trace: bool = False
+
+
+class Citation(BaseModel):
+    """A checked citation: `quote` is exactly the characters `start:end` of the document's text."""
+
+    number: int = Field(description="The mark in the answer: 1 for `[1]`.")
+    document_id: str
+    document_name: str
+    chunk_id: str
+    page: int | None
+    section: str
+    start: int
+    end: int
+    quote: str
+    url: str
+
+
+class AskResponse(BaseModel):
+    """`found` is false when the knowledge base holds no answer. `unsupported` lists answer sentences that
+    no passage supports. `degraded` names stages that failed and were left out."""
+
+    answer: str
+    found: bool
+    citations: list[Citation]
+    unsupported: list[str]
+    model: str = Field(description="What wrote the answer.")
+    conversation_id: str | None
+    degraded: list[str]
+    finish_reason: Literal["stop", "length"]
+    usage: dict[str, int]
+    trace: list[StageTrace] | None = None
+
+
+# --- conversations, keys, health ---------------------------------------------------------------------------
+
+
+class Turn(BaseModel):
+    question: str
+    answer: str
+    citations: list[Citation]
+
+
+class Conversation(BaseModel):
+    id: str
+    turns: list[Turn]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ConversationSummary(BaseModel):
+    id: str
+    questions: int
+    first_question: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class KeyCreate(Request):
+    name: str = Field(min_length=1, max_length=100, examples=["chat front-end"])
+    role: Literal["admin", "reader"] = "reader"
+
+
+class Key(BaseModel):
+    id: str
+    name: str
+    role: Literal["admin", "reader"]
+    created_at: datetime
+
+
+class NewKey(Key):
+    key: str = Field(description="Shown this once; only its hash is kept.")
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class Ready(BaseModel):
+    status: Literal["ready", "not-ready"]
+    checks: dict[str, str] = Field(description="`ok` or what is wrong, for database, store and worker.")
