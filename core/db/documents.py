@@ -1,0 +1,141 @@
+"""SQL about documents and their parsed text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, func, or_, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
+from core.errors import NotFound
+from core.types import Page, ParsedDocument, Section, Span
+
+
+async def lock_content(session: AsyncSession, sha256: str) -> None:
+    """Until the transaction ends, nobody else stores or removes the file with this content."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": sha256})
+
+
+async def find(session: AsyncSession, document_id: str, *, lock: bool = False) -> Document | None:
+    query = select(Document).where(Document.id == document_id)
+    return (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+
+
+async def get(session: AsyncSession, kb_id: str, document_id: str) -> Document:
+    """A document that is not being deleted; raises `NotFound`."""
+    document = await find(session, document_id)
+    if document is None or document.kb_id != kb_id or document.status == DocumentStatus.DELETING:
+        raise NotFound(f"There is no document {document_id} in this knowledge base.")
+    return document
+
+
+async def with_content(session: AsyncSession, kb_id: str, sha256: str) -> Document | None:
+    """A document of the knowledge base that has (or is about to have) exactly this content."""
+    query = (
+        select(Document)
+        .where(
+            Document.kb_id == kb_id,
+            Document.sha256 == sha256,
+            Document.status != DocumentStatus.DELETING,
+        )
+        .order_by(Document.name)
+        .limit(1)
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def page(
+    session: AsyncSession, kb_id: str, *, limit: int, after: str | None, name: str | None
+) -> list[Document]:
+    """Documents by name, those after the name `after`, with `name` in their name if given."""
+    query = select(Document).where(Document.kb_id == kb_id, Document.status != DocumentStatus.DELETING)
+    if after is not None:
+        query = query.where(Document.name > after)
+    if name:
+        query = query.where(Document.name.contains(name, autoescape=True))
+    return list((await session.execute(query.order_by(Document.name).limit(limit))).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a reader needs to know of a document that can be found."""
+
+    id: str
+    name: str
+    revision: str
+
+
+async def live(session: AsyncSession, document_ids: Collection[str]) -> dict[str, Live]:
+    """Those of the documents that can be found, with the revision that readers see."""
+    query = select(Document.id, Document.name, Document.live_revision).where(
+        Document.id.in_(document_ids), Document.live_revision.is_not(None)
+    )
+    return {row.id: Live(row.id, row.name, row.live_revision) for row in await session.execute(query)}
+
+
+async def with_attributes(
+    session: AsyncSession, kb_id: str, attributes: dict[str, list[object]]
+) -> list[str]:
+    """Ids of the documents whose every named attribute has one of the values given for it."""
+    query = select(Document.id).where(Document.kb_id == kb_id)
+    for key, values in attributes.items():
+        query = query.where(or_(*(Document.attributes.contains({key: value}) for value in values)))
+    return list((await session.execute(query)).scalars())
+
+
+async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:
+    """Keep the parsed text of a revision (again is fine)."""
+    await session.merge(
+        DocumentText(
+            document_id=document_id,
+            revision=revision,
+            text=parsed.text,
+            title=parsed.title,
+            pages=[[p.number, p.span.start, p.span.end] for p in parsed.pages],
+            sections=[[list(s.path), s.span.start, s.span.end] for s in parsed.sections],
+        )
+    )
+
+
+async def get_text(session: AsyncSession, document_id: str, revision: str) -> ParsedDocument | None:
+    row = await session.get(DocumentText, (document_id, revision))
+    if row is None:
+        return None
+    return ParsedDocument(
+        text=row.text,
+        title=row.title,
+        pages=tuple(Page(number, Span(start, end)) for number, start, end in row.pages),
+        sections=tuple(Section(tuple(path), Span(start, end)) for path, start, end in row.sections),
+    )
+
+
+async def drop_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> None:
+    await session.execute(
+        delete(DocumentText).where(
+            DocumentText.document_id == document_id, DocumentText.revision != keep_revision
+        )
+    )
+
+
+async def content_in_use(session: AsyncSession, sha256: str) -> bool:
+    """Whether a document or an unfinished job still needs the file with this content."""
+    query = select(
+        or_(
+            exists().where(or_(Document.sha256 == sha256, Document.live_sha256 == sha256)),
+            exists().where(Job.sha256 == sha256, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])),
+        )
+    )
+    return bool((await session.execute(query)).scalar_one())
+
+
+async def contents_of_kb(session: AsyncSession, kb_id: str) -> set[str]:
+    """The hashes of all files that the knowledge base's documents refer to."""
+    rows = await session.execute(select(Document.sha256, Document.live_sha256).where(Document.kb_id == kb_id))
+    return {sha for row in rows for sha in row if sha}
+
+
+async def count(session: AsyncSession, kb_id: str) -> int:
+    query = select(func.count()).select_from(Document).where(Document.kb_id == kb_id)
+    return int((await session.execute(query)).scalar_one())

@@ -1,0 +1,208 @@
+"""SQL about jobs: how work is handed out so that each piece is done, and by one worker at a time.
+
+The rows are the truth; a message from the broker only says "look now". A worker that stops extending its
+lease loses the job to another; every write that matters checks the lease again (`hold`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from core.db import documents
+from core.db.models import Job, JobStatus
+from core.errors import NotFound, RagError
+
+RESIGNAL_AFTER = timedelta(seconds=10)
+
+
+class LeaseLost(RagError):
+    """Another worker has taken over this job."""
+
+
+def _due() -> Any:
+    """Waiting and ripe, or running under a lease that ran out."""
+    now = func.clock_timestamp()
+    return or_(
+        and_(Job.status == JobStatus.QUEUED, Job.run_after <= now),
+        and_(Job.status == JobStatus.RUNNING, Job.lease_until < now),
+    )
+
+
+async def get(session: AsyncSession, job_id: str) -> Job:
+    """Raises `NotFound`."""
+    job = await session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+async def page(
+    session: AsyncSession, kb_id: str, *, limit: int, after: str | None, status: str | None
+) -> list[Job]:
+    """Jobs, newest first, those older than the job `after`."""
+    query = select(Job).where(Job.kb_id == kb_id)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if after is not None:
+        last = await get(session, after)
+        query = query.where(
+            or_(Job.created_at < last.created_at, and_(Job.created_at == last.created_at, Job.id < last.id))
+        )
+    return list(
+        (await session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit))).scalars()
+    )
+
+
+async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> Job | None:
+    """Take the job if it is due and no other job works on its document; None if it is not to be had."""
+    job = await session.get(Job, job_id)
+    if job is None:
+        return None
+    if job.document_id is not None:
+        await documents.lock_content(session, f"document {job.document_id}")  # one claim at a time
+    other = aliased(Job)
+    busy = exists().where(
+        other.document_id == Job.document_id,
+        other.id != Job.id,
+        other.status == JobStatus.RUNNING,
+        other.lease_until >= func.clock_timestamp(),
+    )
+    query = (
+        update(Job)
+        .where(Job.id == job_id, _due(), ~busy)
+        .values(
+            status=JobStatus.RUNNING,
+            lease_owner=owner,
+            lease_until=func.clock_timestamp() + lease,
+            attempts=Job.attempts + 1,
+            error=None,
+        )
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def extend(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> None:
+    """Keep the lease; raises `LeaseLost` if it is no longer ours."""
+    await _update_held(session, job_id, owner, lease_until=func.clock_timestamp() + lease)
+
+
+async def hold(session: AsyncSession, job_id: str, *, owner: str) -> None:
+    """Make sure the job is ours until this transaction ends; raises `LeaseLost`."""
+    await _update_held(session, job_id, owner, lease_owner=owner)
+
+
+async def progress(
+    session: AsyncSession, job_id: str, *, owner: str, stage: str, done: int, total: int, percent: int
+) -> None:
+    await _update_held(session, job_id, owner, stage=stage, done=done, total=total, percent=percent)
+
+
+async def finish(
+    session: AsyncSession, job_id: str, *, owner: str, status: JobStatus, error: dict[str, Any] | None = None
+) -> None:
+    """End the job for good; raises `LeaseLost`."""
+    values: dict[str, Any] = {"status": status, "error": error, "finished_at": func.clock_timestamp()}
+    if status == JobStatus.DONE:
+        values |= {"stage": "finished", "percent": 100}
+    await _update_held(session, job_id, owner, lease_owner=None, lease_until=None, **values)
+
+
+async def retry_later(
+    session: AsyncSession, job_id: str, *, owner: str, after: timedelta, error: dict[str, Any]
+) -> None:
+    """Give the job back, to be tried again after a while; raises `LeaseLost`."""
+    await _update_held(
+        session,
+        job_id,
+        owner,
+        status=JobStatus.QUEUED,
+        run_after=func.clock_timestamp() + after,
+        signalled_at=None,
+        lease_owner=None,
+        lease_until=None,
+        error=error,
+    )
+
+
+async def release(session: AsyncSession, *, owner: str) -> None:
+    """Give back everything this worker holds, as if it had not been tried: it is stopping in order."""
+    await session.execute(
+        update(Job)
+        .where(Job.lease_owner == owner, Job.status == JobStatus.RUNNING)
+        .values(
+            status=JobStatus.QUEUED,
+            attempts=Job.attempts - 1,
+            signalled_at=None,
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+
+
+async def _update_held(session: AsyncSession, job_id: str, owner: str, **values: Any) -> None:
+    query = (
+        update(Job)
+        .where(Job.id == job_id, Job.lease_owner == owner, Job.status == JobStatus.RUNNING)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    result = await session.execute(query)
+    if result.rowcount == 0:  # type: ignore[attr-defined]
+        raise LeaseLost
+
+
+async def take_unsignalled(session: AsyncSession, *, limit: int) -> list[str]:
+    """Ids of due jobs whose signal is missing, oldest first; marks them as signalled.
+
+    A signal is missing when none was sent (the API died before, or a retry became due), when the worker it
+    went to let its lease run out, or when nobody works although jobs have waited for `RESIGNAL_AFTER`.
+    Any number of sweepers may run: each row goes to one of them.
+    """
+    now = func.clock_timestamp()
+    worker = aliased(Job)
+    somebody_works = exists().where(worker.status == JobStatus.RUNNING, worker.lease_until >= now)
+    missing = or_(
+        Job.signalled_at.is_(None),
+        and_(Job.status == JobStatus.RUNNING, Job.signalled_at < Job.lease_until),
+        and_(Job.signalled_at < now - RESIGNAL_AFTER, ~somebody_works),
+    )
+    chosen = (
+        select(Job.id)
+        .where(_due(), missing)
+        .order_by(Job.run_after, Job.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    query = (
+        update(Job)
+        .where(Job.id.in_(chosen))
+        .values(signalled_at=now)
+        .returning(Job.id, Job.created_at)
+        .execution_options(synchronize_session=False)
+    )
+    rows = (await session.execute(query)).all()
+    return [row.id for row in sorted(rows, key=lambda row: row.created_at)]
+
+
+async def cancel_waiting(session: AsyncSession, document_id: str) -> None:
+    """Cancel the document's jobs that no worker has started: a newer one makes them pointless."""
+    await session.execute(
+        update(Job)
+        .where(Job.document_id == document_id, Job.status == JobStatus.QUEUED)
+        .values(status=JobStatus.CANCELLED, finished_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def oldest_waiting_s(session: AsyncSession) -> float | None:
+    """Seconds that the longest-waiting due job has waited; None if none is due."""
+    query = select(func.extract("epoch", func.clock_timestamp() - func.min(Job.run_after))).where(_due())
+    age = (await session.execute(query)).scalar_one()
+    return None if age is None else float(age)

@@ -1,0 +1,70 @@
+"""SQL about knowledge bases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db.models import Document, KnowledgeBase
+from core.errors import Conflict, NotFound
+
+
+async def create(session: AsyncSession, kb: KnowledgeBase) -> KnowledgeBase:
+    """Insert; raises `Conflict` if the name is taken."""
+    try:
+        async with session.begin_nested():
+            session.add(kb)
+    except IntegrityError:
+        raise Conflict(
+            f"There is a knowledge base named '{kb.name}' already.", hint="Choose another name."
+        ) from None
+    await session.refresh(kb)
+    return kb
+
+
+async def by_name(session: AsyncSession, name: str, *, lock: bool = False) -> KnowledgeBase:
+    """The knowledge base of this name or id; raises `NotFound`."""
+    live = KnowledgeBase.deleted_at.is_(None)
+    query = select(KnowledgeBase).where(live, (KnowledgeBase.name == name) | (KnowledgeBase.id == name))
+    query = query.order_by((KnowledgeBase.name == name).desc()).limit(1)
+    kb = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if kb is None:
+        raise NotFound(f"There is no knowledge base named '{name}'.")
+    return kb
+
+
+async def by_id(session: AsyncSession, kb_id: str) -> KnowledgeBase | None:
+    """Also finds one that is being deleted."""
+    return await session.get(KnowledgeBase, kb_id)
+
+
+async def page(session: AsyncSession, *, limit: int, after: str | None) -> list[KnowledgeBase]:
+    """Live knowledge bases by name, those after the name `after`."""
+    query = select(KnowledgeBase).where(KnowledgeBase.deleted_at.is_(None)).order_by(KnowledgeBase.name)
+    if after is not None:
+        query = query.where(KnowledgeBase.name > after)
+    return list((await session.execute(query.limit(limit))).scalars())
+
+
+async def rename(session: AsyncSession, kb: KnowledgeBase, changes: dict[str, Any]) -> None:
+    """Set name or description; raises `Conflict` if the name is taken."""
+    try:
+        async with session.begin_nested():
+            for field, value in changes.items():
+                setattr(kb, field, value)
+    except IntegrityError:
+        raise Conflict(f"There is a knowledge base named '{changes['name']}' already.") from None
+
+
+async def searchable_documents(session: AsyncSession, kb_ids: list[str]) -> dict[str, int]:
+    """For each knowledge base, how many documents readers can find."""
+    query = (
+        select(Document.kb_id, func.count())
+        .where(Document.kb_id.in_(kb_ids), Document.live_revision.is_not(None))
+        .group_by(Document.kb_id)
+    )
+    counts = {kb_id: count for kb_id, count in (await session.execute(query)).all()}
+    return {kb_id: counts.get(kb_id, 0) for kb_id in kb_ids}

@@ -1,0 +1,1 @@
+"""Chunkers: a parsed document in, spans out. One file per strategy."""
