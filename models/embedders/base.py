@@ -24,7 +24,10 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """The longest passage, in `count_tokens` tokens, that is embedded whole; the rest is cut off."""
+        """The longest passage, in `count_tokens` tokens, that is embedded whole.
+
+        Keep chunks below it: of a longer passage the model sees pieces, or only the beginning.
+        """
         ...
 
     def count_tokens(self, text: str) -> int:

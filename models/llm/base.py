@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
+
+# How a model is addressed: by turns of a conversation, or (base models) by plain text to be continued.
+PromptStyle = Literal["chat", "completion"]
 
 
 class Role(StrEnum):
@@ -52,7 +56,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer. The last one has a `finish_reason` and the usage."""
+    """A piece of the answer. The last one has a `finish_reason` and the usage.
+
+    A delta without text says that the engine is alive, as when a model thinks before it answers.
+    """
 
     text: str = ""
     finish_reason: FinishReason | None = None
@@ -64,7 +71,8 @@ class LLM(Protocol):
 
     `stream` yields at least one delta, and exactly one with a finish reason, the last. It raises
     `ModelUnavailable` when the engine does not answer, `ModelTimeout` when it is too slow, `ModelError`
-    when it refuses or breaks off. Closing the iterator stops the engine.
+    when it refuses (a prompt over `context_tokens` included: nothing is cut silently) or breaks off.
+    Closing the iterator stops the engine; use `contextlib.aclosing` where you may leave early.
     """
 
     @property
@@ -77,7 +85,7 @@ class LLM(Protocol):
         """How many tokens prompt and answer may have together."""
         ...
 
-    def stream(self, messages: Sequence[Message], params: SamplingParams) -> AsyncIterator[Delta]: ...
+    def stream(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Delta, None]: ...
 
     async def ping(self) -> None:
         """Return if the engine answers and has the model, else raise and say what to do."""
@@ -88,4 +96,10 @@ class LLM(Protocol):
 
 async def complete(llm: LLM, messages: Sequence[Message], params: SamplingParams) -> str:
     """The whole answer as one string."""
-    return "".join([delta.text async for delta in llm.stream(messages, params)])
+    async with aclosing(llm.stream(messages, params)) as deltas:
+        return "".join([delta.text async for delta in deltas])
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """The messages as one text, an empty line between them: what the `completion` style sends."""
+    return "\n\n".join(message.content for message in messages)

@@ -1,0 +1,160 @@
+"""How does a GGUF file answer with no model server installed? By llama.cpp, in a child process.
+
+A child, because loading a model holds the interpreter for seconds, and a crash must not take the API along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelError, ModelTimeout, ModelUnavailable
+from models.llm.base import Delta, Message, PromptStyle, SamplingParams
+from models.llm.openai_compatible import OpenAICompatibleLLM
+
+SERVER = Path(__file__).with_name("llama_cpp_server.py")
+START_TIMEOUT_S = 300.0  # loads about 1 GB a second from a warm disk, far less from a cold one
+STOP_TIMEOUT_S = 5.0
+
+
+class LlamaCppLLM:
+    """The model in the GGUF file `model_path`, run by llama.cpp (package xllamacpp).
+
+    Starts at first use, and again if it has died; `close` ends it. `concurrency` answers are written at a
+    time, each with `context_tokens` of its own; `threads` is CPU threads, by default one for each two
+    logical cores (llama.cpp gains nothing from hyper-threads). `timeout_s` is as in `OpenAICompatibleLLM`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_path: Path,
+        context_tokens: int,
+        prompt_style: PromptStyle = "chat",
+        concurrency: int = 1,
+        threads: int | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self._model_path = model_path
+        self._context_tokens = context_tokens
+        self._prompt_style = prompt_style
+        self._concurrency = concurrency
+        self._threads = threads or max(1, (os.cpu_count() or 2) // 2)
+        self._timeout_s = timeout_s
+        self._starting = asyncio.Lock()
+        self._process: Process | None = None
+        self._llm: OpenAICompatibleLLM | None = None
+
+    @property
+    def name(self) -> str:
+        return f"llama.cpp {self._model_path.stem}"
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    async def stream(
+        self, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
+        llm = await self._started()
+        async with aclosing(llm.stream(messages, params)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def ping(self) -> None:
+        await (await self._started()).ping()
+
+    async def close(self) -> None:
+        async with self._starting:
+            await self._stop()
+
+    async def _started(self) -> OpenAICompatibleLLM:
+        async with self._starting:
+            if self._llm and self._process and self._process.returncode is None:
+                return self._llm
+            await self._stop()
+            try:
+                self._llm = await self._start()
+            except BaseException:  # cancellation too: leave no child behind
+                await self._stop()
+                raise
+            return self._llm
+
+    async def _start(self) -> OpenAICompatibleLLM:
+        if not self._model_path.is_file():
+            raise ModelError(
+                f"There is no file {self._model_path}.", hint="Set llm.model_path to a GGUF file."
+            )
+        api_key = secrets.token_urlsafe()
+        # OpenMP's waiting threads spin by default, which on busy cores makes everything 20 times slower.
+        environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", str(SERVER), stdin=PIPE, stdout=PIPE, env=environ
+        )
+        url = await self._answer(self._process, self._job(api_key))
+        return OpenAICompatibleLLM(
+            url=f"{url}/v1",
+            model=self._model_path.stem,
+            context_tokens=self._context_tokens,
+            prompt_style=self._prompt_style,
+            api_key=api_key,
+            timeout_s=self._timeout_s,
+            engine="llama.cpp",
+            trust_env=False,  # never through a proxy
+        )
+
+    def _job(self, api_key: str) -> dict[str, Any]:
+        return {
+            "model_path": str(self._model_path),
+            "model": self._model_path.stem,
+            "context_tokens": self._context_tokens,
+            "parallel": self._concurrency,
+            "threads": self._threads,
+            "api_key": api_key,
+        }
+
+    async def _answer(self, process: Process, job: dict[str, Any]) -> str:
+        assert process.stdin and process.stdout
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            raise ModelTimeout(
+                f"llama.cpp did not load {self._model_path} in {START_TIMEOUT_S:g} s."
+            ) from None
+        answer = json.loads(line or b'{"error": "it crashed"}')
+        if "url" in answer:
+            return str(answer["url"])
+        if answer.get("missing"):
+            raise ModelUnavailable(
+                f"llama.cpp is not there: {answer['error']}.", hint="pip install 'rag-service[llama-cpp]'"
+            )
+        raise ModelError(
+            f"llama.cpp cannot load {self._model_path}: {answer['error']}",
+            hint="Is it a GGUF file, complete, and small enough for the memory of this machine?",
+        )
+
+    async def _stop(self) -> None:
+        llm, self._llm = self._llm, None
+        process, self._process = self._process, None
+        if llm:
+            await llm.close()
+        if process is None:
+            return
+        if process.stdin:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

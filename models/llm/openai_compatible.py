@@ -1,0 +1,197 @@
+"""How do we talk to vLLM, the llama.cpp server and whatever else speaks OpenAI's protocol?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, omit
+from openai.types import Completion, CompletionUsage
+from openai.types.chat import ChatCompletionChunk
+
+from core.errors import ModelError, ModelTimeout, ModelUnavailable, RagError
+from models.llm.base import Delta, FinishReason, Message, PromptStyle, SamplingParams, Usage, plain_text
+
+CONNECT_TIMEOUT_S = 5.0
+# One more try before the first token: a kept-alive connection may have gone stale. After it, none.
+MAX_RETRIES = 1
+
+
+class OpenAICompatibleLLM:
+    """A model behind an OpenAI-compatible server.
+
+    `url` is the base URL, as a rule ending in `/v1`; `api_key` is sent as a bearer token if given;
+    `timeout_s` bounds the silence before each piece of the answer; `trust_env` obeys proxies that the
+    environment names. `top_k` and `repetition_penalty` are not
+    OpenAI's: they are sent under vLLM's names (and llama.cpp's), and other servers may ignore or refuse them.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        context_tokens: int,
+        prompt_style: PromptStyle = "chat",
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        engine: str = "openai",
+        trust_env: bool = True,
+    ) -> None:
+        self._url = url
+        self._model = model
+        self._context_tokens = context_tokens
+        self._prompt_style = prompt_style
+        self._engine = engine
+        self._client = AsyncOpenAI(
+            base_url=url,
+            api_key=api_key or "none",  # the client insists on one
+            timeout=openai.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            max_retries=MAX_RETRIES,
+            http_client=DefaultAsyncHttpxClient(trust_env=trust_env),
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self._engine} {self._model}"
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    async def stream(
+        self, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
+        finish: str | None = None
+        usage = Usage()
+        with self._request_errors():
+            chunks = await self._start(messages, params)
+        with self._stream_errors():
+            async with chunks:
+                async for chunk in chunks:
+                    usage = _usage(chunk.usage) or usage
+                    if chunk.choices:
+                        finish = chunk.choices[0].finish_reason or finish
+                        yield Delta(text=_text(chunk))
+        # Only now: the usage comes after the finish reason.
+        yield Delta(finish_reason=self._finish_reason(finish), usage=usage)
+
+    async def ping(self) -> None:
+        with self._request_errors():
+            served = [model.id async for model in self._client.models.list()]
+        if self._model not in served:
+            raise ModelError(
+                f"The server at {self._url} does not have the model {self._model}.",
+                hint=f"Set llm.model to one of: {', '.join(served) or 'none are loaded'}.",
+            )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _start(
+        self, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncStream[ChatCompletionChunk] | AsyncStream[Completion]:
+        options: Any = _options(params)
+        if self._prompt_style == "completion":
+            continued: AsyncStream[Completion] = await self._client.completions.create(
+                model=self._model, prompt=plain_text(messages), stream=True, **options
+            )
+            return continued
+        turns: Any = [{"role": message.role.value, "content": message.content} for message in messages]
+        answered: AsyncStream[ChatCompletionChunk] = await self._client.chat.completions.create(
+            model=self._model, messages=turns, stream=True, **options
+        )
+        return answered
+
+    def _finish_reason(self, reason: str | None) -> FinishReason:
+        if reason is None:
+            raise self._broke_off("it closed the stream without a finish reason")
+        try:
+            return FinishReason(reason)
+        except ValueError:
+            raise ModelError(f"{self.name} ended the answer early: {reason}.") from None
+
+    def _broke_off(self, why: object) -> ModelError:
+        return ModelError(f"{self.name} at {self._url} broke off: {why}.")
+
+    @contextmanager
+    def _request_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from error
+        except openai.APITimeoutError as error:
+            raise self._too_slow() from error
+        except openai.APIConnectionError as error:
+            raise ModelUnavailable(
+                f"Nothing answers at {self._url} ({error.__cause__ or error}).",
+                hint="Start the server, or correct llm.url.",
+            ) from error
+        except (openai.APIError, ValueError, AttributeError, TypeError) as error:
+            raise ModelError(
+                f"What {self._url} answers is not OpenAI's protocol ({error}).",
+                hint="Correct llm.url (it usually ends in /v1).",
+            ) from error
+
+    @contextmanager
+    def _stream_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except openai.APITimeoutError as error:
+            raise self._too_slow() from error
+        # The transport broke, an error event came, or something that is not JSON of the right shape.
+        except (openai.APIError, ValueError, AttributeError, TypeError) as error:
+            raise self._broke_off(error.__cause__ or error) from error
+
+    def _too_slow(self) -> ModelTimeout:
+        return ModelTimeout(f"{self.name} at {self._url} is too slow.")
+
+    def _refusal(self, error: openai.APIStatusError) -> RagError:
+        said = f"{self.name} at {self._url} answered {error.status_code}: {error.message}"
+        match error.status_code:
+            case 401 | 403:
+                return ModelError(said, hint="Set llm.api_key.")
+            case 404:
+                return ModelError(said, hint="Correct llm.model, or llm.url (it usually ends in /v1).")
+            case 429 | 502 | 503 | 504:
+                return ModelUnavailable(said, retry_after_s=_retry_after_s(error))
+            case _:
+                return ModelError(said)
+
+
+def _options(params: SamplingParams) -> dict[str, Any]:
+    def given(value: Any) -> Any:
+        return omit if value is None else value
+
+    extra = {
+        "top_k": params.top_k,
+        "repetition_penalty": params.repetition_penalty,  # vLLM, SGLang, TGI
+        "repeat_penalty": params.repetition_penalty,  # llama.cpp
+    }
+    return {
+        "max_tokens": params.max_new_tokens,
+        "temperature": given(params.temperature),
+        "top_p": given(params.top_p),
+        "seed": given(params.seed),
+        "stop": list(params.stop) or omit,
+        "stream_options": {"include_usage": True},
+        "extra_body": {name: value for name, value in extra.items() if value is not None},
+    }
+
+
+def _text(chunk: ChatCompletionChunk | Completion) -> str:
+    if isinstance(chunk, Completion):
+        return chunk.choices[0].text or ""
+    delta = chunk.choices[0].delta
+    return (delta.content if delta else None) or ""
+
+
+def _usage(usage: CompletionUsage | None) -> Usage | None:
+    return Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None
+
+
+def _retry_after_s(error: openai.APIStatusError) -> float | None:
+    value = error.response.headers.get("retry-after", "")
+    return float(value) if value.isdigit() else None
