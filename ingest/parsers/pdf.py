@@ -1,0 +1,130 @@
+"""How is a PDF read? Its text page by page, and its outline (bookmarks) as sections.
+
+pdfium gives the text in the order of the file, with a line break where a line ends. A bookmark names only a
+page, so a section starts where the bookmark's title stands on that page, else at the top of the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UnreadableDocument
+from core.types import ParsedDocument, Span
+from ingest.parsers.base import Content, Format, Limits, TextBuilder
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument
+
+_MAGIC_WITHIN = 1024  # bytes: readers accept a PDF that starts with this much of something else
+_MAX_BOOKMARKS = 10_000
+_PASSWORD = 4  # FPDF_ERR_PASSWORD, https://pdfium.googlesource.com/pdfium/+/main/public/fpdfview.h
+_UNSUPPORTED_SECURITY = 5  # FPDF_ERR_SECURITY
+
+_CJK = "[\u2e80-\u2fdf\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
+# Letter-spaced Chinese comes out as "目 录 与 说 明"; three or more single characters in a row are one word,
+# two may be the cells of a table.
+_SPACED_OUT = re.compile(f"(?<!{_CJK}){_CJK}(?: {_CJK}){{2,}}(?!{_CJK})")
+# Titles that a program made up.
+_NO_TITLE = re.compile(
+    r"\W*(?:untitled|anonymous|unspecified|unknown|无标题|未命名)\W*\d*\s*|.*\.\w{2,5}", re.I
+)
+
+
+def _recognises(content: Content) -> bool:
+    return b"%PDF-" in content.head[:_MAGIC_WITHIN]
+
+
+def _read(path: Path, limits: Limits) -> ParsedDocument:
+    document = _open(path)
+    try:
+        pages = len(document)
+        builder = TextBuilder(limits)
+        spans = []
+        for number in range(pages):
+            builder.page()
+            spans.append(_add_page(builder, document, number))
+        if not any(len(span) for span in spans):
+            raise UnreadableDocument(
+                f"The PDF has no text on its {pages} page(s): it is probably a scan without a text layer.",
+                hint="Run text recognition (OCR) on it and upload the result.",
+            )
+        return _with_outline(builder, document, spans)
+    finally:
+        document.close()
+
+
+def _open(path: Path) -> PdfDocument:
+    from pypdfium2 import PdfDocument, PdfiumError  # noqa: PLC0415  # 20 MiB that only PDFs need
+
+    try:
+        return PdfDocument(path)
+    except PdfiumError as error:
+        if getattr(error, "err_code", None) in (_PASSWORD, _UNSUPPORTED_SECURITY):
+            raise UnreadableDocument(
+                "The PDF is encrypted with a password.", hint="Save it without the password."
+            ) from error
+        raise UnreadableDocument(f"The PDF is damaged: {error}", hint="Save it again as PDF.") from error
+
+
+def _add_page(builder: TextBuilder, document: PdfDocument, number: int) -> Span:
+    """Append a page's text; returns where it lies, a span of no length for an empty page."""
+    page = document[number]
+    try:
+        text_page = page.get_textpage()
+        text = text_page.get_text_bounded()
+        text_page.close()
+    finally:
+        page.close()
+    start = builder.add(_SPACED_OUT.sub(lambda match: match[0].replace(" ", ""), text))
+    return Span(builder.length, builder.length) if start is None else Span(start, builder.length)
+
+
+def _with_outline(builder: TextBuilder, document: PdfDocument, spans: list[Span]) -> ParsedDocument:
+    text = builder.text
+    found: dict[int, tuple[int, str]] = {}
+    after = 0
+    for level, title, page in _bookmarks(document):
+        if page >= len(spans):
+            continue
+        # A later bookmark with no place of its own (same start) is deeper and replaces its parent.
+        after = _start_of(title, text, spans[page], after)
+        found[after] = (level, title)
+    for start, (level, title) in sorted(found.items()):
+        builder.section(level, title, start)
+    title = document.get_metadata_value("Title").strip()
+    return builder.build(None if _NO_TITLE.fullmatch(title) else title)
+
+
+def _bookmarks(document: PdfDocument) -> Iterator[tuple[int, str, int]]:
+    """(level from 1, title, page from 0) of each bookmark that leads to a page."""
+    for bookmark in islice(document.get_toc(), _MAX_BOOKMARKS):
+        destination = bookmark.get_dest()
+        page = destination.get_index() if destination else None
+        title = bookmark.get_title().strip()
+        if page is not None and title:
+            yield bookmark.level + 1, title, page
+
+
+def _start_of(title: str, text: str, page: Span, after: int) -> int:
+    """Where `title` stands on the page, whatever its white space: after the last heading on this page if it
+    can, at the start of a line if it can, else the top of the page."""
+    pattern = r"\s*".join(re.escape(character) for character in title if not character.isspace())
+    hits = [match.start() for match in re.finditer(pattern, text[page.start : page.end], re.I)]
+    starts = [page.start + hit for hit in hits]
+    fresh = [start for start in starts if start > after] or starts
+    at_line_start = [start for start in fresh if start == page.start or text[start - 1] == "\n"]
+    return next(iter(at_line_start or fresh), page.start)
+
+
+PDF = Format(
+    name="PDF",
+    label="a PDF",
+    extensions=(".pdf",),
+    mime_types=("application/pdf",),
+    recognises=_recognises,
+    read=_read,
+)
