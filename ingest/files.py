@@ -6,6 +6,7 @@ complete. Several machines share the folder in a cluster (NFS or the like).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -67,7 +68,7 @@ class FileStore:
                     digest.update(chunk)
                     target.write(chunk)
                 target.flush()
-                os.fsync(target.fileno())
+                await asyncio.to_thread(os.fsync, target.fileno())
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StorageFull(

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import Job, JobStatus
+from core.db.models import Job, JobKind, JobStatus
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
+BUSY_DELAY = timedelta(seconds=1)
 
 
 class LeaseLost(RagError):
@@ -59,26 +60,27 @@ async def page(
 
 
 async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> Job | None:
-    """Take the job if it is due and no other job works on its document; None if it is not to be had."""
+    """Take the job if it is due; None if it is not to be had.
+
+    Jobs of one document never run at the same time, and a job of a whole knowledge base runs alone in it:
+    a job that has to wait for that becomes due again after `BUSY_DELAY`.
+    """
     job = await session.get(Job, job_id)
     if job is None:
         return None
-    if job.document_id is not None:
-        await documents.lock_content(session, f"document {job.document_id}")  # one claim at a time
-    other = aliased(Job)
-    busy = exists().where(
-        other.document_id == Job.document_id,
-        other.id != Job.id,
-        other.status == JobStatus.RUNNING,
-        other.lease_until >= func.clock_timestamp(),
-    )
+    await documents.lock_content(session, f"claim in {job.kb_id}")  # one claim at a time
+    now = func.clock_timestamp()
+    if await _is_busy(session, job):
+        postponed = {"run_after": now + BUSY_DELAY, "signalled_at": None}
+        await session.execute(update(Job).where(Job.id == job_id, _due()).values(**postponed))
+        return None
     query = (
         update(Job)
-        .where(Job.id == job_id, _due(), ~busy)
+        .where(Job.id == job_id, _due())
         .values(
             status=JobStatus.RUNNING,
             lease_owner=owner,
-            lease_until=func.clock_timestamp() + lease,
+            lease_until=now + lease,
             attempts=Job.attempts + 1,
             error=None,
         )
@@ -86,6 +88,16 @@ async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timede
         .execution_options(populate_existing=True)
     )
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def _is_busy(session: AsyncSession, job: Job) -> bool:
+    same = Job.kb_id == job.kb_id
+    if job.kind != JobKind.DELETE_KB:
+        same = and_(same, or_(Job.document_id == job.document_id, Job.kind == JobKind.DELETE_KB))
+    query = exists().where(
+        same, Job.id != job.id, Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
+    )
+    return bool((await session.execute(select(query))).scalar_one())
 
 
 async def extend(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> None:
@@ -191,11 +203,12 @@ async def take_unsignalled(session: AsyncSession, *, limit: int) -> list[str]:
     return [row.id for row in sorted(rows, key=lambda row: row.created_at)]
 
 
-async def cancel_waiting(session: AsyncSession, document_id: str) -> None:
-    """Cancel the document's jobs that no worker has started: a newer one makes them pointless."""
+async def cancel_waiting(session: AsyncSession, kb_id: str, document_id: str | None = None) -> None:
+    """Cancel jobs that no worker has started, of one document or all: a newer one makes them pointless."""
+    chosen = Job.kb_id == kb_id if document_id is None else Job.document_id == document_id
     await session.execute(
         update(Job)
-        .where(Job.document_id == document_id, Job.status == JobStatus.QUEUED)
+        .where(chosen, Job.status == JobStatus.QUEUED)
         .values(status=JobStatus.CANCELLED, finished_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
@@ -206,3 +219,14 @@ async def oldest_waiting_s(session: AsyncSession) -> float | None:
     query = select(func.extract("epoch", func.clock_timestamp() - func.min(Job.run_after))).where(_due())
     age = (await session.execute(query)).scalar_one()
     return None if age is None else float(age)
+
+
+async def newest_open(session: AsyncSession, document_id: str) -> Job | None:
+    """The newest job of the document that is not over, or None."""
+    query = (
+        select(Job)
+        .where(Job.document_id == document_id, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .order_by(Job.created_at.desc())
+        .limit(1)
+    )
+    return (await session.execute(query)).scalar_one_or_none()

@@ -1,0 +1,152 @@
+"""What happens to an upload before it is acknowledged: one transaction stores file, document and job.
+
+When `accept` returns, nothing can get lost: the file has its place on disk and the rows are committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db import documents, jobs
+from core.db.models import Document, DocumentStatus, Job, JobKind, KnowledgeBase
+from core.db.session import Database
+from core.errors import InvalidValue, NotFound
+from core.types import derived_id
+from ingest.files import FileStore, Incoming
+from ingest.parsers import sniff
+
+LONGEST_NAME = 500  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`job` is None when the same bytes are there already and no work is needed."""
+
+    document_id: str
+    job: Job | None
+
+
+def clean_name(name: str | None) -> str:
+    """A document's name: a relative path with `/`, in NFC, without `.`, `..`, control characters.
+
+    Raises `InvalidValue` if nothing is left or it is too long.
+    """
+    normal = unicodedata.normalize("NFC", (name or "").replace("\\", "/"))
+    printable = "".join(c for c in normal if unicodedata.category(c)[0] != "C")
+    parts = [part.strip() for part in printable.split("/")]
+    cleaned = "/".join(part for part in parts if part not in ("", ".", ".."))
+    if not cleaned:
+        raise InvalidValue("The file has no name.")
+    if len(cleaned) > LONGEST_NAME:
+        raise InvalidValue(f"The file's name is longer than {LONGEST_NAME} characters.")
+    return cleaned
+
+
+class Intake:
+    """Takes uploads and deletions, and leaves the work to the workers."""
+
+    def __init__(self, database: Database, files: FileStore) -> None:
+        self._database = database
+        self._files = files
+
+    async def accept(
+        self, kb_id: str, name: str, incoming: Incoming, attributes: dict[str, Any] | None
+    ) -> Accepted:
+        """Keep the file and queue its ingestion, unless the same bytes are there already.
+
+        Raises `UnreadableDocument` if the file is empty, mislabelled or of an unknown format, `NotFound`
+        if the knowledge base is gone. Whatever happens, `incoming` is used up.
+        """
+        try:
+            await asyncio.to_thread(sniff, incoming.path, name)
+            async with self._database.transaction() as session:
+                return await self._store(session, kb_id, name, incoming, attributes)
+        finally:
+            incoming.drop()
+
+    async def _store(
+        self,
+        session: AsyncSession,
+        kb_id: str,
+        name: str,
+        incoming: Incoming,
+        attributes: dict[str, Any] | None,
+    ) -> Accepted:
+        kb = await session.get(KnowledgeBase, kb_id, with_for_update={"read": True})
+        if kb is None or kb.deleted_at is not None:
+            raise NotFound("The knowledge base was deleted.")
+        document_id = derived_id(kb_id, name)
+        await documents.lock_content(session, f"document {document_id}")  # ten equal uploads at once
+        await documents.lock_content(session, incoming.sha256)
+        document = await documents.find(session, document_id, lock=True)
+        if document is not None and document.sha256 == incoming.sha256:
+            unchanged = await self._unchanged(session, document, attributes)
+            if unchanged is not None:
+                return unchanged
+        if document is None:
+            twin = await documents.with_content(session, kb_id, incoming.sha256)
+            if twin is not None:
+                return Accepted(twin.id, await jobs.newest_open(session, twin.id))
+            document = Document(id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="")
+            session.add(document)
+        self._files.keep(incoming)
+        document.sha256 = incoming.sha256
+        document.size = incoming.size
+        document.status = DocumentStatus.QUEUED
+        if attributes is not None:
+            document.attributes = attributes
+        await session.flush()
+        await jobs.cancel_waiting(session, kb_id, document_id)
+        return Accepted(document_id, await _queue(session, document, JobKind.INGEST))
+
+    async def _unchanged(
+        self, session: AsyncSession, document: Document, attributes: dict[str, Any] | None
+    ) -> Accepted | None:
+        """The answer if this content is live or on its way; None if it has to be read (again)."""
+        job = await jobs.newest_open(session, document.id)
+        live = document.live_sha256 == document.sha256 and document.status != DocumentStatus.DELETING
+        if not live and (job is None or job.kind != JobKind.INGEST):
+            return None
+        if attributes is not None:
+            document.attributes = attributes
+        return Accepted(document.id, None if live else job)
+
+    async def delete(self, kb_id: str, document_id: str) -> Job:
+        """Hide the document at once and queue its removal. Raises `NotFound`."""
+        async with self._database.transaction() as session:
+            document = await documents.get(session, kb_id, document_id)
+            await session.refresh(document, with_for_update=True)
+            await jobs.cancel_waiting(session, kb_id, document_id)
+            document.status = DocumentStatus.DELETING
+            document.live_revision = None
+            return await _queue(session, document, JobKind.DELETE_DOCUMENT)
+
+    async def delete_kb(self, session: AsyncSession, kb: KnowledgeBase) -> Job:
+        """Queue the removal of everything in the knowledge base; the caller marks it as deleted."""
+        await jobs.cancel_waiting(session, kb.id)
+        job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=JobKind.DELETE_KB)
+        session.add(job)
+        await session.flush()
+        await session.refresh(job)
+        return job
+
+
+async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Job:
+    job = Job(
+        id=uuid.uuid4().hex,
+        kb_id=document.kb_id,
+        kind=kind,
+        document_id=document.id,
+        document_name=document.name,
+        sha256=document.sha256 if kind == JobKind.INGEST else None,
+    )
+    session.add(job)
+    await session.flush()
+    await session.refresh(job)
+    return job

@@ -1,0 +1,302 @@
+"""What a worker does with a job: lease it, do it, make the result visible at once, and clean up after errors.
+
+Delivered twice or killed in the middle, a job ends in the same state. The lease is extended while the work
+goes on and checked again in the transaction that shows the result, so a worker that was taken for dead
+cannot undo the work of its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.db import documents, jobs, kbs
+from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
+from core.db.session import Database
+from core.errors import RagError
+from core.types import IndexKind
+from ingest.files import FileStore
+from ingest.pipeline import Ingested, IngestPipeline, Source, Target
+from stores.base import VectorStore
+
+log = logging.getLogger(__name__)
+
+# Share of the whole at which each stage begins, in percent; embedding takes nearly all the time.
+STAGE_PERCENT = {
+    "parsing": (0, 5),
+    "chunking": (5, 8),
+    "summarising": (8, 15),
+    "embedding": (15, 95),
+    "indexing": (95, 99),
+}
+LONGEST_BACKOFF = timedelta(minutes=5)
+DETAIL = "The worker's log has the details."
+
+
+class JobRunner:
+    """Runs jobs, any number at a time. `owner` names this worker process in leases."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        files: FileStore,
+        pipeline: IngestPipeline,
+        stores: Mapping[str, VectorStore],
+        owner: str,
+        lease: timedelta,
+        max_attempts: int,
+        default_chunk_characters: int,
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._pipeline = pipeline
+        self._stores = stores
+        self._owner = owner
+        self._lease = lease
+        self._max_attempts = max_attempts
+        self._default_chunk_characters = default_chunk_characters
+
+    async def run(self, job_id: str) -> None:
+        """Do the job if it is to be had. Never raises for a job that fails: the row tells."""
+        async with self._database.transaction() as session:
+            job = await jobs.claim(session, job_id, owner=self._owner, lease=self._lease)
+        if job is None:
+            return
+        work = asyncio.create_task(self._attempt(job))
+        beat = asyncio.create_task(self._keep_lease(job, work))
+        try:
+            await work
+        except jobs.LeaseLost:
+            log.warning("job %s went to another worker", job.id)
+        except asyncio.CancelledError:
+            if not beat.done():
+                raise
+            log.warning("job %s went to another worker", job.id)
+        finally:
+            beat.cancel()
+
+    async def release_all(self) -> None:
+        """Give back the jobs that are under way: the worker is stopping in order."""
+        async with self._database.transaction() as session:
+            await jobs.release(session, owner=self._owner)
+
+    async def _keep_lease(self, job: Job, work: asyncio.Task[None]) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            try:
+                async with self._database.transaction() as session:
+                    await jobs.extend(session, job.id, owner=self._owner, lease=self._lease)
+            except jobs.LeaseLost:
+                work.cancel()
+                return
+            except RagError as error:  # the database is away: the lease decides whether we keep the job
+                log.warning("job %s: %s", job.id, error)
+
+    async def _attempt(self, job: Job) -> None:
+        try:
+            if job.attempts > self._max_attempts:
+                raise RagError(f"The worker stopped {self._max_attempts} times while it read this document.")
+            await self._dispatch(job)
+        except jobs.LeaseLost:
+            raise
+        except RagError as error:
+            await self._failed(job, error)
+        except Exception as error:
+            log.exception("job %s (%s) broke", job.id, job.document_name)
+            broke = RagError(f"Reading it broke: {type(error).__name__}.", hint=DETAIL)
+            broke.retryable = True
+            await self._failed(job, broke)
+
+    async def _dispatch(self, job: Job) -> None:
+        async with self._database.transaction() as session:
+            kb = await kbs.by_id(session, job.kb_id)
+        if kb is None:
+            raise RagError("The knowledge base of this job is gone.")
+        if job.kind == JobKind.DELETE_KB:
+            return await self._delete_kb(job, kb)
+        if job.kind == JobKind.DELETE_DOCUMENT:
+            return await self._delete_document(job, kb)
+        return await self._ingest(job, kb)
+
+    # --- ingest ---------------------------------------------------------------------------------------------
+
+    async def _ingest(self, job: Job, kb: KnowledgeBase) -> None:
+        assert job.document_id is not None
+        assert job.sha256 is not None
+        if not await self._start(job, kb):
+            return
+        target = self._target(kb)
+        revision = self._pipeline.revision(target, job.sha256)
+        source = Source(job.document_id, job.document_name or "", job.sha256, self._files.path(job.sha256))
+
+        async def report(stage: str, done: int, total: int) -> None:
+            first, last = STAGE_PERCENT[stage]
+            percent = first + (last - first) * done // max(total, 1)
+            async with self._database.transaction() as session:
+                await jobs.progress(
+                    session, job.id, owner=self._owner, stage=stage, done=done, total=total, percent=percent
+                )
+
+        ingested = await self._pipeline.run(source, target, report)
+        previous = await self._flip(job, revision, ingested)
+        await self._forget_other_revisions(job.document_id, kb, keep=revision)
+        await self._finish(job)
+        if previous and previous != job.sha256:
+            await self._remove_file_if_unused(previous)
+
+    async def _start(self, job: Job, kb: KnowledgeBase) -> bool:
+        """Mark the document as being processed; False (and the job ended) if it is no longer wanted."""
+        async with self._database.transaction() as session:
+            document = await documents.find(session, job.document_id or "", lock=True)
+            wanted = (
+                kb.deleted_at is None
+                and document is not None
+                and document.sha256 == job.sha256
+                and document.status != DocumentStatus.DELETING
+            )
+            if document is not None and wanted:
+                document.status = DocumentStatus.PROCESSING
+                return True
+            await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.CANCELLED)
+        if job.sha256:
+            await self._remove_file_if_unused(job.sha256)
+        return False
+
+    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> str | None:
+        """Show the new revision to readers, all at once; return the hash of the content shown before."""
+        assert job.document_id is not None
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            document = await documents.find(session, job.document_id, lock=True)
+            if document is None or document.status == DocumentStatus.DELETING:
+                raise jobs.LeaseLost  # deleted meanwhile; the delete job cleans up
+            await documents.put_text(session, document.id, revision, ingested.parsed)
+            previous = document.live_sha256
+            document.live_revision = revision
+            document.live_sha256 = job.sha256
+            document.title = ingested.parsed.title
+            document.language = ingested.language
+            document.pages = len(ingested.parsed.pages) or None
+            document.characters = len(ingested.parsed.text)
+            document.chunks = ingested.chunks
+            document.summary = ingested.summary
+            # A newer upload may be waiting already: then its job goes on from here.
+            document.status = DocumentStatus.READY if document.sha256 == job.sha256 else DocumentStatus.QUEUED
+            return previous
+
+    async def _forget_other_revisions(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
+        await self._delete_records(document_id, kb, keep=keep)
+        async with self._database.transaction() as session:
+            await documents.drop_other_texts(session, document_id, keep or "")
+
+    async def _delete_records(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
+        store = self._stores[kb.store]
+        target = self._target(kb)
+        for kind in IndexKind:
+            await store.ensure_index(target.index(kind), dim=kb.dim)
+            await store.delete_document(target.index(kind), document_id, keep_revision=keep)
+
+    def _target(self, kb: KnowledgeBase) -> Target:
+        characters = kb.settings.get("chunk_characters") or self._default_chunk_characters
+        return Target(kb.id, kb.generation, kb.store, kb.embedder, int(characters))
+
+    async def _finish(self, job: Job) -> None:
+        async with self._database.transaction() as session:
+            await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.DONE)
+
+    # --- errors ---------------------------------------------------------------------------------------------
+
+    async def _failed(self, job: Job, error: RagError) -> None:
+        """Try again later if that can help, else leave nothing behind but the reason."""
+        reason: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        if error.retryable and job.attempts < self._max_attempts:
+            after = max(timedelta(seconds=error.retry_after_s or 0), _backoff(job.attempts))
+            async with self._database.transaction() as session:
+                await jobs.retry_later(session, job.id, owner=self._owner, after=after, error=reason)
+            return
+        log.warning("job %s (%s) failed: %s", job.id, job.document_name, error)
+        if job.kind == JobKind.INGEST:
+            await self._drop_failed_version(job)
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            if job.kind == JobKind.INGEST and job.document_id:
+                await _restore(session, job.document_id, job.sha256)
+            await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason)
+        if job.sha256:
+            await self._remove_file_if_unused(job.sha256)
+
+    async def _drop_failed_version(self, job: Job) -> None:
+        assert job.document_id is not None
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            kb = await kbs.by_id(session, job.kb_id)
+            document = await documents.find(session, job.document_id)
+        if kb is None or document is None:
+            return
+        try:
+            await self._delete_records(job.document_id, kb, keep=document.live_revision)
+        except (
+            RagError
+        ) as error:  # the store is what failed: readers do not see the rest, an upload replaces it
+            log.warning("job %s: records of the failed version stay: %s", job.id, error)
+
+    # --- deletes --------------------------------------------------------------------------------------------
+
+    async def _delete_document(self, job: Job, kb: KnowledgeBase) -> None:
+        assert job.document_id is not None
+        async with self._database.transaction() as session:
+            document = await documents.find(session, job.document_id)
+        if document is not None and document.status == DocumentStatus.DELETING:
+            await self._delete_records(job.document_id, kb, keep=None)
+            contents = {document.sha256, document.live_sha256} - {None}
+            async with self._database.transaction() as session:
+                await jobs.hold(session, job.id, owner=self._owner)
+                again = await documents.find(session, job.document_id, lock=True)
+                if again is not None and again.status == DocumentStatus.DELETING:
+                    await session.delete(again)
+            for sha256 in contents:
+                await self._remove_file_if_unused(str(sha256))
+        await self._finish(job)
+
+    async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
+        store = self._stores[kb.store]
+        for kind in IndexKind:
+            await store.drop_index(self._target(kb).index(kind))
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            contents = await documents.contents_of_kb(session, kb.id)
+            await session.execute(delete(Document).where(Document.kb_id == kb.id))
+            await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
+        for sha256 in contents:
+            await self._remove_file_if_unused(sha256)
+        await self._finish(job)
+
+    async def _remove_file_if_unused(self, sha256: str) -> None:
+        async with self._database.transaction() as session:
+            await documents.lock_content(session, sha256)
+            if not await documents.content_in_use(session, sha256):
+                self._files.remove(sha256)
+
+
+async def _restore(session: AsyncSession, document_id: str, sha256: str | None) -> None:
+    """After a failed version: back to the one that readers see, or away if there is none."""
+    document = await documents.find(session, document_id, lock=True)
+    if document is None or document.sha256 != sha256 or document.status == DocumentStatus.DELETING:
+        return
+    if document.live_sha256 is None:
+        await session.delete(document)
+        return
+    document.sha256 = document.live_sha256
+    document.status = DocumentStatus.READY
+
+
+def _backoff(attempts: int) -> timedelta:
+    """2, 4, 8 … seconds."""
+    return min(timedelta(seconds=2**attempts), LONGEST_BACKOFF)

@@ -1,0 +1,130 @@
+"""What a document is about, in a few sentences: the text of the summary index.
+
+A document gets one summary; a long one gets one more for each of its sections (or stretches), so that the
+first stage of the search can find what only chapter seven is about. Written by the LLM where one is
+configured, else selected from the document's own sentences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.text import is_cjk, sentences, terms, weight
+from core.types import ParsedDocument, Record, Span
+from ingest.chunkers.base import section_at
+from models.llm.base import LLM, Message, Role, SamplingParams, complete
+
+SUMMARY_WEIGHT = 200.0  # Chinese characters (500 Latin ones): fits every embedder's window with its header
+LONG_DOCUMENT_CHUNKS = 12  # from here on sections are summarised, too
+STRETCH_CHUNKS = 10  # how many chunks one section summary covers at most
+MOST_SENTENCES = 3000  # sentences looked at in one text; more would only cost time
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a document to summarise: its span, its heading path, and which chunks it covers."""
+
+    span: Span
+    path: tuple[str, ...]
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    part: Part
+    text: str
+
+
+class Summariser(Protocol):
+    async def summarise(self, text: str) -> str:
+        """A summary of at most about `SUMMARY_WEIGHT`, in the language of the text."""
+        ...
+
+
+def parts(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]:
+    """What to summarise: the document, and for a long one its top sections in stretches of chunks."""
+    whole = Part(Span(0, len(document.text)), (), tuple(range(len(chunks))))
+    if len(chunks) < LONG_DOCUMENT_CHUNKS:
+        return [whole]
+    return [whole, *_stretches(document, chunks)]
+
+
+def _stretches(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]:
+    """Neighbouring chunks under the same heading (of the first two levels), `STRETCH_CHUNKS` at most."""
+    result: list[Part] = []
+    group: list[int] = []
+    group_path: tuple[str, ...] = ()
+    for number, chunk in enumerate(chunks):
+        section = section_at(document.sections, chunk.start)
+        path = section.path[:2] if section else ()
+        if group and (path != group_path or len(group) == STRETCH_CHUNKS):
+            result.append(_part(chunks, group, group_path))
+            group = []
+        group_path = path
+        group.append(number)
+    result.append(_part(chunks, group, group_path))
+    return result
+
+
+def _part(chunks: Sequence[Record], group: Sequence[int], path: tuple[str, ...]) -> Part:
+    return Part(Span(chunks[group[0]].start, chunks[group[-1]].end), path, tuple(group))
+
+
+class ExtractiveSummariser:
+    """Selects the sentences whose terms are most common in the text, in their order.
+
+    The score of a sentence is the mean over its distinct terms of log(1 + number of sentences with the term),
+    a light form of the centroid method (Radev et al. 2004, "Centroid-based summarization of multiple
+    documents"); the first sentence is always in.
+    """
+
+    async def summarise(self, text: str) -> str:
+        spans = list(sentences(text))[:MOST_SENTENCES]
+        if weight(text) <= SUMMARY_WEIGHT:
+            return " ".join(text.split())
+        bags = [set(terms(text[s.start : s.end])) for s in spans]
+        frequency = Counter(term for bag in bags for term in bag)
+        scores = [_centrality(bag, frequency) for bag in bags]
+        ranked = sorted(range(len(spans)), key=lambda i: (i != 0, -scores[i], i))
+        chosen: list[int] = []
+        room = SUMMARY_WEIGHT
+        for number in ranked:
+            sentence = text[spans[number].start : spans[number].end]
+            if weight(sentence) <= room:
+                chosen.append(number)
+                room -= weight(sentence)
+        if not chosen:  # one endless sentence
+            return " ".join(text[: int(SUMMARY_WEIGHT)].split())
+        return " ".join(" ".join(text[spans[n].start : spans[n].end].split()) for n in sorted(chosen))
+
+
+def _centrality(bag: set[str], frequency: Counter[str]) -> float:
+    if len(bag) < 3:  # headings, list marks
+        return 0.0
+    return sum(math.log1p(frequency[term]) for term in bag) / (len(bag) + 4)
+
+
+INSTRUCTION = {
+    "zh": "请用不超过150字概括下面```内的文档讲了什么，写出关键的名称、数字和主题。只输出概括。\n```\n{text}\n```",
+    "en": "Summarise in at most 80 words what the document inside ``` is about, with its key names, numbers and "
+    "topics. Write only the summary.\n```\n{text}\n```",
+}
+
+
+class LlmSummariser:
+    """Asks the language model; shows it the beginning of a text that is longer than its context."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+
+    async def summarise(self, text: str) -> str:
+        # About one token a Chinese character; a third of the context is left for instruction and answer.
+        room = self._llm.context_tokens * 2 / 3
+        shown = text[: int(room / max(weight(text) / len(text), 0.3))].replace("```", "'''") if text else text
+        instruction = INSTRUCTION["zh" if is_cjk(shown) else "en"].format(text=shown)
+        params = SamplingParams(max_new_tokens=256, temperature=0.0)
+        return (await complete(self._llm, [Message(Role.USER, instruction)], params)).strip()

@@ -1,0 +1,78 @@
+"""How question and passages become the prompt: the documented template, or a file of the user's own.
+
+A template is a Jinja file with the variables `passages` (a list of texts) and `content` (the question).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2.sandbox import SandboxedEnvironment
+
+from core.errors import InvalidValue, SettingsError
+from core.text import language
+from core.types import Passage
+
+BUILT_IN = Path(__file__).parent / "templates"
+AUTO = "auto"
+_NAME = re.compile(r"[\w-]+")
+
+
+class Prompts:
+    """Renders prompts. `default` is the template used when a request names none; `auto` goes by the question.
+
+    Raises `SettingsError` if the default does not exist.
+    """
+
+    def __init__(self, *, folder: Path | None, default: str) -> None:
+        folders = [folder, BUILT_IN] if folder else [BUILT_IN]
+        self._environment: Environment = SandboxedEnvironment(
+            loader=FileSystemLoader(folders),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,
+        )
+        self._default = default
+        if default != AUTO and not self._exists(default):
+            raise SettingsError(f"answer.template is {default}, but there is no {default}.jinja.")
+
+    def render(self, question: str, passages: Sequence[Passage], *, template: str | None = None) -> str:
+        """The prompt. Raises `InvalidValue` if the template is unknown or broken."""
+        name = template or self._default
+        if name == AUTO:
+            name = language(question)
+        if not self._exists(name):
+            raise InvalidValue(
+                f"There is no prompt template named '{name}'.", hint=f"There are: {', '.join(self.names())}."
+            )
+        try:
+            return self._environment.get_template(f"{name}.jinja").render(
+                passages=[defused(passage.text) for passage in passages], content=question
+            )
+        except TemplateError as error:
+            raise InvalidValue(f"The prompt template '{name}' is broken: {error.message}") from error
+
+    def names(self) -> list[str]:
+        return [
+            name.removesuffix(".jinja") for name in self._environment.list_templates(extensions=["jinja"])
+        ]
+
+    def _exists(self, name: str) -> bool:
+        if not _NAME.fullmatch(name):
+            return False
+        try:
+            self._environment.get_template(f"{name}.jinja")
+        except TemplateNotFound:
+            return False
+        except TemplateError:
+            return True  # `render` says what is wrong with it
+        return True
+
+
+def defused(text: str) -> str:
+    """The text with every run of three or more backquotes made harmless: it cannot close the prompt's fence."""
+    return re.sub(r"`{3,}", lambda run: "'" * len(run.group()), text)

@@ -1,0 +1,64 @@
+"""What a search is asked for, and the interfaces of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from core.types import IndexKind, IndexName, Passage, Query
+from stores.base import VectorStore
+
+
+class Mode(StrEnum):
+    """How the summary index is used.
+
+    UNION: chunks of the documents it chooses, and chunks found directly. STRICT: only chunks of the documents
+    it chooses. FLAT: it is not used.
+    """
+
+    UNION = "union"
+    STRICT = "strict"
+    FLAT = "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to search: one knowledge base, maybe only some of its documents (None: all)."""
+
+    kb_id: str
+    generation: int
+    store: VectorStore
+    document_ids: tuple[str, ...] | None = None
+
+    def index(self, kind: IndexKind) -> IndexName:
+        return IndexName(self.kb_id, self.generation, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier question of the conversation and its answer."""
+
+    question: str
+    answer: str
+
+
+class Rewriter(Protocol):
+    async def rewrite(self, question: str, history: Sequence[Turn]) -> Query:
+        """What to search for: the question as it would be asked without the conversation, first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Candidate passages, best first, and what the trace should tell about the search."""
+
+    passages: tuple[Passage, ...]
+    notes: dict[str, int | float | str]
+
+
+class Retriever(Protocol):
+    async def retrieve(self, query: Query, scope: Scope, *, mode: Mode, pool: int) -> Retrieved:
+        """At most `pool` passages of documents that readers can see."""
+        ...

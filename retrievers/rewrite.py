@@ -1,0 +1,89 @@
+"""From a question inside a conversation to a question that can be searched for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from core.text import is_cjk, question_terms
+from core.types import Query
+from models.llm.base import LLM, Message, Role, SamplingParams, complete
+from retrievers.base import Turn
+
+LONGEST_QUESTION = 500  # characters of a rewritten question; a longer one is not a question
+# Words that point back at something said before.
+_POINTS_BACK = re.compile(
+    r"\b(it|its|they|them|their|this|that|these|those|he|him|his|she|her|there|the same|former|latter|one)\b"
+    r"|^(and|but|what about|how about|also|why|then)\b"
+    r"|[它他她]们?|[这那][个些里位种样次家]?|该|此|其|上述|前者|后者|^(那|还|另外|然后|为什么)|呢[？?]?$",
+    re.IGNORECASE,
+)
+
+
+class AsIs:
+    """Searches for exactly what was asked."""
+
+    async def rewrite(self, question: str, history: Sequence[Turn]) -> Query:
+        return Query(question, (question,))
+
+
+class FollowUpRules:
+    """Without a model: a question that points back is searched together with the question before it.
+
+    That does no harm when it is wrong: the question's own words are still there.
+    """
+
+    async def rewrite(self, question: str, history: Sequence[Turn]) -> Query:
+        if not history or not points_back(question):
+            return Query(question, (question,))
+        separator = "" if is_cjk(question) else " "
+        return Query(question, (f"{_subject(history)}{separator}{question}",))
+
+
+def points_back(question: str) -> bool:
+    """Whether the question seems to need the one before it: it has a pronoun, or hardly any words of its own."""
+    return bool(_POINTS_BACK.search(question.strip())) or len(question_terms(question)) < 2
+
+
+def _subject(history: Sequence[Turn]) -> str:
+    """The last question that stands on its own, and the follow-ups since."""
+    questions: list[str] = []
+    for turn in reversed(history):
+        questions.insert(0, turn.question)
+        if not points_back(turn.question):
+            break
+    return " ".join(questions[-3:])
+
+
+INSTRUCTION = {
+    "zh": "下面是一段对话和一个新的问题。请把新的问题改写成不看对话也能看懂的完整问题，不要回答它，"
+    "只输出改写后的问题。\n\n{history}\n\n新的问题：{question}\n改写后的问题：",
+    "en": "Below are a conversation and a new question. Rewrite the new question so that it can be "
+    "understood without the conversation. Do not answer it; write only the rewritten question.\n\n"
+    "{history}\n\nNew question: {question}\nRewritten question:",
+}
+
+
+class LlmRewriter:
+    """Lets the language model resolve what a follow-up points at; a question without history stays as it is.
+
+    An unusable rewrite (empty, endless) is dropped for the rules' one.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self._rules = FollowUpRules()
+
+    async def rewrite(self, question: str, history: Sequence[Turn]) -> Query:
+        by_rules = await self._rules.rewrite(question, history)
+        if not history:
+            return by_rules
+        language = "zh" if is_cjk(question) else "en"
+        said = "\n".join(f"Q: {turn.question}\nA: {turn.answer[:400]}" for turn in history)
+        prompt = INSTRUCTION[language].format(history=said, question=question)
+        params = SamplingParams(max_new_tokens=128, temperature=0.0)
+        answer = await complete(self._llm, [Message(Role.USER, prompt)], params)
+        lines = answer.strip().strip('"“”').splitlines()
+        if not lines or not 0 < len(lines[0].strip()) <= LONGEST_QUESTION:
+            return by_rules
+        return Query(question, (lines[0].strip(),))
