@@ -1,0 +1,34 @@
+# One verb for each need. Only make, Python 3.11 and coreutils must be there; the rest goes into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint test-all bench-retrieval
+export PYTHON
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26
+
+run: ## Run the whole service on this machine until Ctrl-C
+	@scripts/bootstrap.sh run
+	@exec .venv/bin/rag-service up
+
+demo: ## Run it with sample documents and a small language model
+	@scripts/bootstrap.sh demo
+	@exec .venv/bin/rag-service demo
+
+test: ## Run the tests that need no browser
+	@scripts/bootstrap.sh dev
+	@scripts/test.sh unit contract integration
+
+lint: ## Check format, style, types and the arrows between the folders
+	@scripts/bootstrap.sh dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test-all: ## Run everything that CI runs
+	@.ci/run
+
+bench-retrieval: ## Measure retrieval on a data set: make bench-retrieval DATA=folder
+	@test -n "$(DATA)" || { echo 'Name the data set: make bench-retrieval DATA=folder' >&2; exit 2; }
+	@scripts/bootstrap.sh dev
+	.venv/bin/python -m benchmarks.retrieval $(DATA)

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes the lock files from pyproject.toml: every package that is installed, with its version and hashes.
+#   requirements.lock       what running needs
+#   requirements-demo.lock  that, and the demo's language model
+#   requirements-dev.lock   that, and every extra, tests and linters
+# Needs uv (set UV to its path if it is not on PATH). Versions stay as they are in requirements-dev.lock unless
+# pyproject.toml asks for others; `scripts/lock.sh --upgrade` takes the newest.
+set -eu
+cd "$(dirname "$0")/.."
+uv=${UV:-uv}
+
+compile() {
+    file=$1
+    shift
+    "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-header --output-file "$file" "$@"
+}
+
+compile requirements-dev.lock --extra dev --extra demo --extra llama-cpp --extra redis "$@"
+# The smaller sets take their versions from the largest, so that what is tested is what runs.
+compile requirements-demo.lock --extra demo --constraints requirements-dev.lock
+compile requirements.lock --constraints requirements-dev.lock

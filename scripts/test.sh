@@ -1,0 +1,15 @@
+#!/bin/sh
+# Runs test suites by the names of their folders under tests/, in the order given, in one pytest run.
+#   scripts/test.sh unit contract integration
+set -eu
+cd "$(dirname "$0")/.."
+folders=''
+for suite in "$@"; do
+    if [ -d "tests/$suite" ]; then
+        folders="$folders tests/$suite"
+    else
+        echo "There is no tests/$suite." >&2
+    fi
+done
+# shellcheck disable=SC2086 (a list of words)
+exec .venv/bin/python -m pytest $folders
