@@ -7,13 +7,24 @@ A store returns our types and nothing else; no caller asks which store it is. Di
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from core.errors import UnsupportedByStore
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.filters import Filter
+
+# BM25 as Lucene computes it: how fast repeats of a term stop to count, and how much long records are damped.
+K1 = 1.2
+B = 0.75
+
+
+def idf(total: int, frequency: int) -> float:
+    """The weight of a term that `frequency` of `total` records hold; always above 0."""
+    return math.log1p((total - min(frequency, total) + 0.5) / (frequency + 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,10 @@ class Capabilities:
 class VectorStore(ABC):
     """Keeps the records of many indexes and searches them by vector, by terms and by filter.
 
-    Every method may raise `StoreUnavailable` (retryable). Writing to or searching an index that does not
-    exist raises `NotFound`. Inputs are never mutated. Implementations are safe to use from many tasks of
-    one event loop.
+    Every method may raise `StoreUnavailable` (retryable). Writing to, reading or searching an index that does
+    not exist raises `NotFound`. Text with NUL or lone surrogates, numbers that are not finite and vectors that
+    are not of unit length raise `InvalidValue`. Inputs are never mutated; lists in metadata come back as
+    lists. Implementations are safe to use from many tasks of one event loop.
     """
 
     kind: ClassVar[str]
@@ -52,7 +64,8 @@ class VectorStore(ABC):
     async def ensure_index(self, index: IndexName, *, dim: int) -> None:
         """Create the index for vectors of `dim` numbers unless it exists.
 
-        Raises `DimensionMismatch` if it exists with another dimension.
+        Raises `DimensionMismatch` if it exists with another dimension, `UnsupportedByStore` if `dim` is
+        above `capabilities.max_dimensions`.
         """
 
     @abstractmethod
@@ -108,3 +121,12 @@ class VectorStore(ABC):
 
         May lag behind writes by some seconds; unknown terms have frequency 0.
         """
+
+    def refuse_dimension(self, dim: int) -> None:
+        """For implementations: raise `UnsupportedByStore` if an index cannot take vectors of `dim` numbers."""
+        longest = self.capabilities.max_dimensions
+        if not 1 <= dim <= longest:
+            raise UnsupportedByStore(
+                f"The {self.kind} store takes vectors of 1 to {longest} numbers, not {dim}.",
+                hint="Choose an embedder with shorter vectors, or another store.",
+            )

@@ -1,0 +1,144 @@
+"""What is the right answer? The exact store: plain Python and numpy, nothing kept after the process ends.
+
+It serves as the oracle of the contract suite and in tests of the stages above the stores. Every search looks
+at every record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from core.errors import DimensionMismatch, NotFound
+from core.types import EmbeddedRecord, Hit, IndexName, Metadata, Record, TermStats, Vector
+from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.filters import Filter, matches
+
+
+@dataclass(slots=True)
+class _Index:
+    dim: int
+    records: dict[str, EmbeddedRecord] = field(default_factory=dict)
+
+    def matching(self, where: Filter | None) -> Iterator[EmbeddedRecord]:
+        check_filter(where)
+        return (e for e in self.records.values() if where is None or matches(where, e.record))
+
+
+class MemoryStore(VectorStore):
+    """Keeps everything in this object."""
+
+    kind: ClassVar[str] = "memory"
+    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=1_000_000)
+
+    def __init__(self) -> None:
+        self._indexes: dict[IndexName, _Index] = {}
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def ping(self) -> None:
+        return
+
+    async def ensure_index(self, index: IndexName, *, dim: int) -> None:
+        self.refuse_dimension(dim)
+        found = self._indexes.setdefault(index, _Index(dim))
+        if found.dim != dim:
+            raise DimensionMismatch(f"Index {index} holds vectors of {found.dim} numbers, not {dim}.")
+
+    async def drop_index(self, index: IndexName) -> None:
+        self._indexes.pop(index, None)
+
+    async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
+        kept = self._index(index)
+        check_records(records, kept.dim)
+        for embedded in records:
+            kept.records[embedded.record.id] = EmbeddedRecord(
+                _copy(embedded.record), embedded.vector.copy(), tuple(embedded.terms)
+            )
+
+    async def delete_document(
+        self, index: IndexName, document_id: str, *, keep_revision: str | None = None
+    ) -> int:
+        records = self._index(index).records
+        gone = [
+            e.record.id
+            for e in records.values()
+            if e.record.document_id == document_id and e.record.revision != keep_revision
+        ]
+        for record_id in gone:
+            del records[record_id]
+        return len(gone)
+
+    async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        records = self._index(index).records
+        return [_copy(records[record_id].record) for record_id in ids if record_id in records]
+
+    async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
+        return sum(1 for _ in self._index(index).matching(where))
+
+    async def search_dense(
+        self, index: IndexName, vector: Vector, *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        searched = self._index(index)
+        check_vector(vector, searched.dim)
+        found = list(searched.matching(where))
+        if not found:
+            return []
+        cosines = np.stack([e.vector for e in found]) @ vector
+        scores = np.clip((1 + cosines) / 2, 0, 1)
+        return _best({e.record.id: float(s) for e, s in zip(found, scores, strict=True)}, searched, k)
+
+    async def search_text(
+        self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        searched = self._index(index)
+        weights = _weights(searched, set(terms))
+        average = sum(len(e.terms) for e in searched.records.values()) / max(1, len(searched.records))
+        scores = {e.record.id: _bm25(e.terms, weights, average) for e in searched.matching(where)}
+        return _best({i: score for i, score in scores.items() if score > 0}, searched, k)
+
+    async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
+        records = self._index(index).records
+        return TermStats(len(records), _frequencies(self._index(index), set(terms)))
+
+    def _index(self, index: IndexName) -> _Index:
+        if index not in self._indexes:
+            raise NotFound(f"Index {index} does not exist.", hint="Create it with ensure_index.")
+        return self._indexes[index]
+
+
+def _copy(record: Record) -> Record:
+    return replace(record, metadata=cast(Metadata, plain_metadata(record.metadata)))
+
+
+def _frequencies(index: _Index, terms: set[str]) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for embedded in index.records.values():
+        counted.update(terms.intersection(embedded.terms))
+    return {term: counted[term] for term in terms}
+
+
+def _weights(index: _Index, terms: set[str]) -> dict[str, float]:
+    total = len(index.records)
+    return {term: idf(total, df) for term, df in _frequencies(index, terms).items()}
+
+
+def _bm25(terms: Sequence[str], weights: Mapping[str, float], average_length: float) -> float:
+    counted = Counter(term for term in terms if term in weights)
+    damping = K1 * (1 - B + B * len(terms) / max(average_length, 1e-9))
+    return math.fsum(weights[t] * (K1 + 1) * n / (n + damping) for t, n in counted.items())
+
+
+def _best(scores: Mapping[str, float], index: _Index, k: int) -> list[Hit]:
+    order: list[Any] = sorted(scores, key=lambda record_id: (-scores[record_id], record_id))
+    return [Hit(_copy(index.records[i].record), scores[i]) for i in order[: max(k, 0)]]

@@ -1,0 +1,565 @@
+"""How are records kept and searched in PostgreSQL? One table for each index, in the schema `vectors`.
+
+Dense search is pgvector's HNSW, or an exact scan where few records match, because HNSW loses results under a
+narrow filter. Text search is true BM25: `terms` holds a 64-bit hash of each distinct term and has a GIN index
+that finds candidates and counts document frequencies; `term_counts` is a sparse vector of how often each term
+occurs, from which an inner product with a one-element vector reads one count in about 0.1 µs. PostgreSQL's own
+ts_rank knows neither document frequencies nor lengths, and reading counts out of a tsvector is slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import psycopg
+import psycopg_pool
+from pgvector import Vector as PgVector
+from pgvector.psycopg import register_vector_async
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+from core.errors import (
+    DimensionMismatch,
+    InvalidValue,
+    NotFound,
+    RagError,
+    StoreError,
+    StoreUnavailable,
+)
+from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
+from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.filters import Filter
+from stores.pgvector_filters import Params, condition
+
+SCHEMA = "vectors"
+BATCH_ROWS = 500  # rows that go to the server in one statement batch
+# Up to this many matching records are compared one by one: perfect recall, and about as fast as HNSW.
+EXACT_ROWS = 2000
+# BM25 scores at most about this many records, those with the question's rarest terms. A record outside them
+# holds only its common terms, which weigh little.
+CANDIDATE_ROWS = 3000
+MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
+# Seconds for which counts are used again. A common term takes long to count and changes little in proportion,
+# so its count serves 10 ms for each record, up to the longest.
+STATISTICS_AGE_S = 10.0
+LONGEST_AGE_S = 600.0
+_NAME_BYTES = 63  # PostgreSQL cuts longer names silently
+_SPARSE_DIM = 1_000_000_000  # the largest pgvector allows
+_SPARSE_ENTRIES = 16_000  # likewise
+
+_COLUMNS = sql.SQL(
+    "id, document_id, revision, text, header, section, start_, end_, page_start, page_end, position, metadata"
+)
+_CREATE = """
+CREATE TABLE {table} (
+    id text PRIMARY KEY,
+    document_id text NOT NULL,
+    revision text NOT NULL,
+    text text NOT NULL,
+    header text NOT NULL,
+    section text NOT NULL,
+    start_ integer NOT NULL,
+    end_ integer NOT NULL,
+    page_start integer,
+    page_end integer,
+    position integer NOT NULL,
+    metadata jsonb NOT NULL,
+    length integer NOT NULL,
+    term_counts sparsevec({sparse_dim}) NOT NULL,
+    terms bigint[] NOT NULL,
+    embedding vector({dim}) NOT NULL
+);
+-- Counts are read for thousands of records in a search, so they stay in the row; vectors and terms leave it.
+ALTER TABLE {table} ALTER COLUMN term_counts SET STORAGE MAIN;
+ALTER TABLE {table} ALTER COLUMN terms SET STORAGE EXTERNAL;
+CREATE INDEX ON {table} (document_id);
+CREATE INDEX ON {table} (length);
+CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops);
+-- Without fastupdate: searches would scan the list of pending entries one by one.
+CREATE INDEX ON {table} USING gin (terms) WITH (fastupdate = off);
+CREATE INDEX ON {table} USING hnsw (embedding vector_ip_ops);
+"""
+_UPSERT = """
+INSERT INTO {table} ({columns}, length, term_counts, terms, embedding)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::sparsevec, %s, %s)
+ON CONFLICT (id) DO UPDATE SET
+    ({columns}, length, term_counts, terms, embedding) = ROW (EXCLUDED.*)
+"""
+
+
+@dataclass(slots=True)
+class _Statistics:
+    """What BM25 needs to know about an index; `frequency` and `expires` are by term hash.
+
+    Times to expire are those of `time.monotonic`.
+    """
+
+    total: int
+    average_length: float
+    totals_expire: float
+    frequency: dict[int, int] = field(default_factory=dict)
+    expires: dict[int, float] = field(default_factory=dict)
+
+    def is_current(self, hashed: int, now: float) -> bool:
+        return self.expires.get(hashed, now) > now
+
+    def add(self, counted: Mapping[int, int], now: float) -> None:
+        self.frequency.update(counted)
+        for hashed, number in counted.items():
+            self.expires[hashed] = now + min(LONGEST_AGE_S, max(STATISTICS_AGE_S, number / 100))
+
+    def add_current(self, older: _Statistics, now: float) -> None:
+        """Take over what has not expired of older statistics."""
+        for hashed, number in older.frequency.items():
+            if older.is_current(hashed, now):
+                self.frequency[hashed] = number
+                self.expires[hashed] = older.expires[hashed]
+
+
+class PgVectorStore(VectorStore):
+    """Keeps indexes in the PostgreSQL database at `url` (`postgresql://…`), which needs pgvector 0.8 or later.
+
+    `pool_size` bounds the connections; a call waits `timeout_s` seconds for a free one, then raises
+    `StoreUnavailable`.
+    """
+
+    kind: ClassVar[str] = "pgvector"
+    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=2000)
+
+    def __init__(self, url: str, pool_size: int = 5, *, timeout_s: float = 10.0) -> None:
+        self._url = url
+        self._pool_size = pool_size
+        self._timeout_s = timeout_s
+        self._pool: psycopg_pool.AsyncConnectionPool | None = None
+        self._dimensions: dict[IndexName, int] = {}
+        self._statistics: dict[IndexName, _Statistics] = {}
+
+    async def open(self) -> None:
+        with _translated():
+            await _prepare_database(self._url, self._timeout_s)
+            self._pool = psycopg_pool.AsyncConnectionPool(
+                self._url,
+                min_size=1,
+                max_size=self._pool_size,
+                timeout=self._timeout_s,
+                open=False,
+                configure=_configure,
+                # After a restart of the server its old connections are replaced, not handed out.
+                check=psycopg_pool.AsyncConnectionPool.check_connection,
+                # Plans depend on the parameters; a prepared statement would keep a plan for the wrong ones.
+                kwargs={"prepare_threshold": None},
+            )
+            await self._pool.open(wait=True, timeout=self._timeout_s)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def ping(self) -> None:
+        async with self._connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def ensure_index(self, index: IndexName, *, dim: int) -> None:
+        self.refuse_dimension(dim)
+        async with self._connection(index) as connection:
+            # Two workers may want the same index at the same time; IF NOT EXISTS alone fails then.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_name(index)])
+            found = await _dimension(connection, index)
+            if found is None:
+                names = {
+                    "table": _table(index),
+                    "dim": sql.Literal(dim),
+                    "sparse_dim": sql.Literal(_SPARSE_DIM),
+                }
+                await connection.execute(sql.SQL(_CREATE).format(**names))
+            elif found != dim:
+                raise DimensionMismatch(
+                    f"Index {index} holds vectors of {found} numbers, not {dim}.",
+                    hint="Rebuild the knowledge base: a new generation takes the new dimension.",
+                )
+
+    async def drop_index(self, index: IndexName) -> None:
+        async with self._connection(index) as connection:
+            await connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(index)))
+        self._dimensions.pop(index, None)
+        self._statistics.pop(index, None)
+
+    async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
+        check_records(records, await self._dim(index))
+        # In the order of ids, so that two writers of the same records cannot block each other for good.
+        rows = [_row(embedded) for embedded in sorted(records, key=lambda e: e.record.id)]
+        statement = sql.SQL(_UPSERT).format(table=_table(index), columns=_COLUMNS)
+        async with self._connection(index) as connection, connection.cursor() as cursor:
+            for start in range(0, len(rows), BATCH_ROWS):
+                await cursor.executemany(statement, rows[start : start + BATCH_ROWS])
+        self._statistics.pop(index, None)
+
+    async def delete_document(
+        self, index: IndexName, document_id: str, *, keep_revision: str | None = None
+    ) -> int:
+        statement = sql.SQL(
+            "DELETE FROM {} WHERE document_id = %s AND revision IS DISTINCT FROM %s::text"
+        ).format(_table(index))
+        async with self._connection(index) as connection:
+            gone = await connection.execute(statement, [document_id, keep_revision])
+        self._statistics.pop(index, None)
+        return gone.rowcount
+
+    async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        statement = sql.SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(_COLUMNS, _table(index))
+        async with self._connection(index) as connection:
+            rows = await connection.execute(statement, [list(ids)])
+            found = {row[0]: row async for row in rows}
+        return [Record(*found[record_id]) for record_id in ids if record_id in found]
+
+    async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
+        check_filter(where)
+        async with self._connection(index) as connection:
+            return await _count(connection, index, where)
+
+    async def search_dense(
+        self, index: IndexName, vector: Vector, *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        check_vector(vector, await self._dim(index))
+        check_filter(where)
+        params: Params = {"vector": PgVector(vector), "k": max(k, 0)}
+        where_sql = condition(where, params)
+        async with self._connection(index) as connection:
+            few = await _count(connection, index, where, limit=EXACT_ROWS + 1) <= EXACT_ROWS
+            if not few:
+                await _set_up_hnsw(connection, k)
+            rows = await connection.execute(_dense_query(index, where_sql, exact=few), params)
+            return [_hit(row) async for row in rows]
+
+    async def search_text(
+        self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        check_filter(where)
+        hashes = [_hash(term) for term in dict.fromkeys(terms)]
+        if not hashes:
+            await self._dim(index)  # an absent index raises, whatever is searched
+            return []
+        async with self._connection(index) as connection:
+            statistics = await self._counted(connection, index, hashes)
+            chosen = sorted(hashes, key=statistics.frequency.__getitem__)[:MAX_TERMS]
+            few = where is not None and (
+                await _count(connection, index, where, limit=CANDIDATE_ROWS + 1) <= CANDIDATE_ROWS
+            )
+            params: Params = {"k": max(k, 0), "terms": chosen}
+            candidates = condition(where, params)
+            if not few:
+                params["rarest"] = _rarest(chosen, statistics.frequency)
+                candidates = sql.SQL("terms && %(rarest)s::bigint[] AND {}").format(candidates)
+            statement = _text_query(index, chosen, statistics, candidates, params)
+            await _allow_seqscan(connection, few)
+            rows = await connection.execute(statement, params)
+            return [_hit(row) async for row in rows]
+
+    async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
+        hashes = {term: _hash(term) for term in terms}
+        async with self._connection(index) as connection:
+            statistics = await self._counted(connection, index, list(hashes.values()))
+        return TermStats(
+            statistics.total, {term: statistics.frequency[hashed] for term, hashed in hashes.items()}
+        )
+
+    @asynccontextmanager
+    async def _connection(self, index: IndexName | None = None) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection in a transaction that is committed at the end; driver errors become ours."""
+        if self._pool is None:
+            raise StoreError("The pgvector store is not open.", hint="Await its open() first.")
+        with _translated(index):
+            async with self._pool.connection() as connection:
+                yield connection
+
+    async def _dim(self, index: IndexName) -> int:
+        if index not in self._dimensions:
+            async with self._connection(index) as connection:
+                found = await _dimension(connection, index)
+            if found is None:
+                raise _absent(index)
+            self._dimensions[index] = found
+        return self._dimensions[index]
+
+    async def _counted(
+        self, connection: AsyncConnection[TupleRow], index: IndexName, hashes: list[int]
+    ) -> _Statistics:
+        """Statistics of the index that know all `hashes` and are not too old."""
+        now = time.monotonic()
+        known = self._statistics.get(index)
+        if known is None or known.totals_expire <= now:
+            fresh = await _count_lengths(connection, index, now)
+            if known is not None:
+                fresh.add_current(known, now)
+            self._statistics[index] = known = fresh
+        missing = [hashed for hashed in hashes if not known.is_current(hashed, now)]
+        if missing:
+            known.add(await _count_terms(connection, index, missing), now)
+        return known
+
+
+async def _prepare_database(url: str, timeout_s: float) -> None:
+    """Create extension and schema. Allowed to a database's owner: pgvector is a trusted extension."""
+    connection = await AsyncConnection.connect(url, connect_timeout=max(2, int(timeout_s)))
+    async with connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"schema {SCHEMA}"])
+        found = await (
+            await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+        ).fetchone()
+        if found is None:
+            await _create_extension(connection)
+        elif tuple(int(part) for part in found[0].split(".")[:2]) < (0, 8):
+            raise StoreError(
+                f"The database has pgvector {found[0]}, but 0.8 or later is needed.",
+                hint="Install a newer pgvector, then run: ALTER EXTENSION vector UPDATE",
+            )
+        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+
+
+async def _create_extension(connection: AsyncConnection[TupleRow]) -> None:
+    try:
+        await connection.execute("CREATE EXTENSION vector")
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"The database user may not create the extension pgvector: {error}",
+            hint="Let an administrator run in this database: CREATE EXTENSION vector",
+        ) from error
+    except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+        raise StoreError(
+            f"The database server has no pgvector: {error}",
+            hint="Install pgvector 0.8 or later on the server, or use the image pgvector/pgvector.",
+        ) from error
+
+
+async def _configure(connection: AsyncConnection[TupleRow]) -> None:
+    await register_vector_async(connection)
+    await connection.commit()
+
+
+def _name(index: IndexName) -> str:
+    """The table's name; a long one is shortened in a way that keeps it unique."""
+    name = str(index)
+    if len(name.encode()) <= _NAME_BYTES:
+        return name
+    return f"kb_{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def _table(index: IndexName) -> sql.Identifier:
+    return sql.Identifier(SCHEMA, _name(index))
+
+
+async def _dimension(connection: AsyncConnection[TupleRow], index: IndexName) -> int | None:
+    """The dimension in the catalog, or None if there is no such index."""
+    rows = await connection.execute(
+        "SELECT a.atttypmod FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s AND a.attname = 'embedding'",
+        [SCHEMA, _name(index)],
+    )
+    row = await rows.fetchone()
+    return None if row is None else int(row[0])
+
+
+async def _count(
+    connection: AsyncConnection[TupleRow], index: IndexName, where: Filter | None, *, limit: int | None = None
+) -> int:
+    """How many records match, counting no further than `limit`."""
+    params: Params = {"limit": limit}
+    statement = sql.SQL(
+        "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT %(limit)s::bigint) counted"
+    ).format(_table(index), condition(where, params))
+    return await _number(connection, statement, params)
+
+
+async def _number(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> int:
+    row = await (await connection.execute(statement, params)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def _set_up_hnsw(connection: AsyncConnection[TupleRow], k: int) -> None:
+    """For this transaction: look at more neighbours than asked for, and go on while the filter takes some."""
+    await connection.execute(
+        "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+        "set_config('hnsw.max_scan_tuples', '40000', true), set_config('hnsw.ef_search', %s, true)",
+        [str(min(1000, max(120, 2 * k)))],
+    )
+
+
+def _dense_query(index: IndexName, where: sql.Composable, *, exact: bool) -> sql.Composed:
+    # Adding 0 hides the distance from HNSW. Its own order is relaxed, and it knows nothing of ids.
+    order = sql.SQL("(embedding <#> %(vector)s) + 0, id" if exact else "embedding <#> %(vector)s")
+    return sql.SQL(
+        "WITH nearest AS MATERIALIZED ("
+        "SELECT {columns}, embedding <#> %(vector)s AS distance FROM {table} WHERE {where} "
+        "ORDER BY {order} LIMIT %(k)s) "
+        "SELECT {columns}, least(1, greatest(0, (1 - distance) / 2)) FROM nearest ORDER BY distance, id"
+    ).format(columns=_COLUMNS, table=_table(index), where=where, order=order)
+
+
+def _text_query(
+    index: IndexName, terms: list[int], statistics: _Statistics, candidates: sql.Composable, params: Params
+) -> sql.Composed:
+    """BM25: the sum over terms of weight · (k1 + 1) · n / (n + damping), where n counts the term.
+
+    It is written as weight · (k1 + 1) · (1 - damping / (n + damping)), which reads n once. OFFSET 0 keeps the
+    planner from computing damping and score anew wherever they are used. The best are asked for their terms
+    once more because two terms may share a place in `term_counts`.
+    """
+    params["short"] = K1 * (1 - B)
+    params["long"] = K1 * B / max(statistics.average_length, 1e-9)
+    parts = []
+    for place, term in enumerate(terms):
+        weight, one = f"weight{place}", f"one{place}"
+        params[weight] = (K1 + 1) * idf(statistics.total, statistics.frequency[term])
+        params[one] = _sparse({_position(term): 1})
+        parts.append(
+            sql.SQL(
+                "{weight}::float8 * (1 - damping / (inner_product(term_counts, {one}::sparsevec) + damping))"
+            ).format(weight=sql.Placeholder(weight), one=sql.Placeholder(one))
+        )
+    return sql.SQL(
+        "WITH best AS MATERIALIZED (SELECT id AS best_id, score FROM ("
+        "SELECT id, {score} AS score FROM ("
+        "SELECT id, term_counts, %(short)s::float8 + %(long)s::float8 * length AS damping "
+        "FROM {table} WHERE {candidates} OFFSET 0) counted OFFSET 0) scored "
+        "WHERE score > 0 ORDER BY score DESC, id LIMIT %(k)s) "
+        "SELECT {columns}, score FROM best JOIN {table} ON id = best_id "
+        "WHERE terms && %(terms)s::bigint[] ORDER BY score DESC, id"
+    ).format(score=sql.SQL(" + ").join(parts), table=_table(index), candidates=candidates, columns=_COLUMNS)
+
+
+def _rarest(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
+    """The first of `terms` (rarest first) that together occur in about `CANDIDATE_ROWS` records.
+
+    Terms of frequency 0 are among them: one may have been written since the frequencies were counted.
+    """
+    chosen: list[int] = []
+    rows = 0
+    for term in terms:
+        if rows and rows + frequency[term] > CANDIDATE_ROWS:
+            break
+        chosen.append(term)
+        rows += frequency[term]
+    return chosen
+
+
+async def _count_lengths(connection: AsyncConnection[TupleRow], index: IndexName, now: float) -> _Statistics:
+    statement = sql.SQL("SELECT count(*), coalesce(avg(length), 0)::float8 FROM {}").format(_table(index))
+    row = await (await connection.execute(statement)).fetchone()
+    assert row is not None
+    return _Statistics(row[0], row[1], totals_expire=now + STATISTICS_AGE_S)
+
+
+async def _count_terms(
+    connection: AsyncConnection[TupleRow], index: IndexName, hashes: list[int]
+) -> dict[int, int]:
+    statement = sql.SQL(
+        "SELECT hash, (SELECT count(*) FROM {} WHERE terms @> ARRAY[hash]) FROM unnest(%s::bigint[]) AS hash"
+    ).format(_table(index))
+    await _allow_seqscan(connection, False)
+    rows = await connection.execute(statement, [hashes])
+    return {row[0]: row[1] async for row in rows}
+
+
+async def _allow_seqscan(connection: AsyncConnection[TupleRow], allowed: bool) -> None:
+    """For this transaction. A sequential scan by terms would fetch all terms of all records.
+
+    Compiling is off as well: it takes longer than the query.
+    """
+    await connection.execute(
+        "SELECT set_config('jit', 'off', true), set_config('enable_seqscan', %s, true)",
+        ["on" if allowed else "off"],
+    )
+
+
+def _row(embedded: EmbeddedRecord) -> tuple[Any, ...]:
+    record, counted = embedded.record, Counter(_hash(term) for term in embedded.terms)
+    counts: Counter[int] = Counter()
+    for hashed, number in counted.items():
+        counts[_position(hashed)] += number
+    if len(counts) > _SPARSE_ENTRIES:
+        raise InvalidValue(
+            f"Record {record.id!r} has {len(counts)} distinct terms; {_SPARSE_ENTRIES} are the most.",
+            hint="Use smaller chunks.",
+        )
+    return (
+        record.id,
+        record.document_id,
+        record.revision,
+        record.text,
+        record.header,
+        record.section,
+        record.start,
+        record.end,
+        record.page_start,
+        record.page_end,
+        record.position,
+        Jsonb(plain_metadata(record.metadata)),
+        len(embedded.terms),
+        _sparse(counts),
+        list(counted),
+        PgVector(embedded.vector),
+    )
+
+
+def _hash(term: str) -> int:
+    """64 bits (signed) that stand for the term: quotes, operators and length of a term do not matter."""
+    digest = hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _position(hashed: int) -> int:
+    """The term's place in `term_counts`. Two terms of a record share one about once in 100,000 records."""
+    return hashed % _SPARSE_DIM + 1
+
+
+def _sparse(counts: Mapping[int, int]) -> str:
+    return f"{{{','.join(f'{place}:{number}' for place, number in counts.items())}}}/{_SPARSE_DIM}"
+
+
+def _hit(row: TupleRow) -> Hit:
+    return Hit(Record(*row[:-1]), float(row[-1]))
+
+
+def _absent(index: IndexName | None) -> NotFound:
+    return NotFound(f"Index {index} does not exist.", hint="Create it with ensure_index.")
+
+
+_SERVER_HINT = "Check that PostgreSQL runs and that RAG_DATABASE__URL names it; then try again."
+# The first class that fits decides. What is not here is a bug of ours or of the driver.
+_TRANSLATIONS: Sequence[tuple[type[BaseException], Callable[[BaseException, IndexName | None], RagError]]] = (
+    (psycopg.errors.UndefinedTable, lambda error, index: _absent(index)),
+    (psycopg.errors.InsufficientPrivilege, lambda error, index: StoreError(
+        f"The database user may not do this: {error}", hint=f"Grant it the schema {SCHEMA}.")),
+    (psycopg.OperationalError, lambda error, index: StoreUnavailable(
+        f"PostgreSQL does not answer: {error}", hint=_SERVER_HINT)),
+    (psycopg.InterfaceError, lambda error, index: StoreUnavailable(
+        f"The connection to PostgreSQL is closed: {error}", hint=_SERVER_HINT)),
+    (psycopg.DataError, lambda error, index: _bad_data(error)),
+)  # fmt: skip
+
+
+def _bad_data(error: BaseException) -> RagError:
+    if "dimensions" in str(error):
+        return DimensionMismatch(f"PostgreSQL refused a vector: {error}")
+    return InvalidValue(f"PostgreSQL refused a value: {error}")
+
+
+@contextmanager
+def _translated(index: IndexName | None = None) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        for kind, ours in _TRANSLATIONS:
+            if isinstance(error, kind):
+                raise ours(error, index) from error
+        raise
