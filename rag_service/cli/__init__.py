@@ -12,6 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import RagError
+from rag_service.cli import documents, jobs, kb
+from rag_service.cli.ask import ask, search
+from rag_service.cli.ingest import ingest
 from rag_service.cli.up import up
 
 
@@ -44,3 +47,8 @@ def version() -> None:
 
 
 app.command()(up)
+for command in (ingest, search, ask):
+    app.command()(command)
+app.add_typer(kb.app, name="kb")
+app.add_typer(documents.app, name="documents")
+app.add_typer(jobs.app, name="jobs")

@@ -1,0 +1,176 @@
+"""`rag-service ingest`: files and folders into a knowledge base, until they can be searched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from core.errors import BadRequest
+from rag_service.api.schemas import Job, UploadResult
+from rag_service.cli.client import Api, LocalFile, Refused, open_api
+from rag_service.cli.output import one_line, print_table
+
+FILES_PER_REQUEST = 20
+BYTES_PER_REQUEST = 32 * 2**20
+REFUSES_FILE = (400, 413, 415, 422)  # statuses that blame the one file of a request
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a file, and why if it failed."""
+
+    name: str
+    status: Literal["ready", "unchanged", "queued", "failed"]
+    reason: str = ""
+
+
+# Tells how far it is: what happens now, files done, files in all.
+Report = Callable[[str, int, int], None]
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders; hidden files are left out.")],
+    kb: Annotated[str, typer.Option(help="Knowledge base.")] = "default",
+    wait: Annotated[bool, typer.Option(help="Wait until the documents can be searched.")] = True,
+) -> None:
+    """Add documents. Those that are there already and have not changed cost nothing."""
+    files = find_files(paths)
+    with open_api() as api, _progress() as report:
+        outcomes = add_files(api, kb, files, wait=wait, report=report)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        print_table(("failed", "reason"), [(outcome.name, outcome.reason) for outcome in failed])
+    typer.echo(in_words(outcomes))
+    if failed:
+        raise typer.Exit(1)
+
+
+def find_files(paths: Sequence[Path]) -> list[LocalFile]:
+    """The files to upload, named by their path inside the given folder.
+
+    Raises `BadRequest` if a path does not exist, if nothing is found, or if two files get the same name.
+    """
+    files = [file for path in paths for file in _files_under(path)]
+    if not files:
+        raise BadRequest(f"There are no files in {', '.join(map(str, paths))}.")
+    seen: dict[str, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.name, file.path)
+        if other.absolute() != file.path.absolute():
+            raise BadRequest(
+                f"{other} and {file.path} would both be named {file.name!r}.",
+                hint="Give the folder above them instead.",
+            )
+    return [LocalFile(path, name) for name, path in seen.items()]
+
+
+def _files_under(path: Path) -> Iterator[LocalFile]:
+    if path.is_file():
+        yield LocalFile(path, path.name)
+        return
+    if not path.is_dir():
+        raise BadRequest(f"{path} does not exist.")
+    for folder, subfolders, names in os.walk(path):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            if not name.startswith(".") and file.is_file():
+                yield LocalFile(file, file.relative_to(path).as_posix())
+
+
+def add_files(
+    api: Api, kb: str, files: Sequence[LocalFile], *, wait: bool, report: Report = lambda *_: None
+) -> list[Outcome]:
+    """Upload `files` and, with `wait`, follow their jobs to the end. One outcome for each file."""
+    outcomes: list[Outcome] = []
+    jobs: list[tuple[str, Job]] = []
+    for batch in batches(files):
+        report("uploading", len(outcomes), len(files))
+        for result in _upload(api, kb, batch):
+            if isinstance(result, UploadResult) and result.job is not None and wait:
+                jobs.append((result.name, result.job))
+            else:
+                outcomes.append(result if isinstance(result, Outcome) else _outcome(result))
+    for name, job in jobs:
+        for state in api.follow(job):
+            report(f"{state.stage} {name}", len(outcomes), len(files))
+        outcomes.append(_finished(name, state))
+    return outcomes
+
+
+def batches(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
+    """Files in groups that fit one request, by count and size. A larger file goes alone."""
+    batch: list[LocalFile] = []
+    size = 0
+    for file in files:
+        bytes_ = file.path.stat().st_size if file.path.exists() else 0
+        if batch and (len(batch) == FILES_PER_REQUEST or size + bytes_ > BYTES_PER_REQUEST):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += bytes_
+    if batch:
+        yield batch
+
+
+def _upload(api: Api, kb: str, batch: list[LocalFile]) -> list[UploadResult | Outcome]:
+    readable: list[LocalFile] = []
+    results: list[UploadResult | Outcome] = []
+    for file in batch:
+        try:
+            file.path.open("rb").close()
+            readable.append(file)
+        except OSError as error:
+            results.append(Outcome(file.name, "failed", f"It cannot be read: {error.strerror}."))
+    if not readable:
+        return results
+    try:
+        return [*results, *api.upload(kb, readable)]
+    except Refused as error:
+        if len(readable) > 1 or error.status not in REFUSES_FILE:
+            raise
+        return [*results, Outcome(readable[0].name, "failed", str(error))]
+
+
+def _outcome(result: UploadResult) -> Outcome:
+    if result.outcome == "refused":
+        reason = " ".join(filter(None, (result.error.message, result.error.hint))) if result.error else ""
+        return Outcome(result.name, "failed", reason)
+    return Outcome(result.name, "unchanged" if result.outcome == "unchanged" else "queued")
+
+
+def _finished(name: str, job: Job) -> Outcome:
+    if job.status == "done":
+        return Outcome(name, "ready")
+    if job.error is None:
+        return Outcome(name, "failed", f"The job was {job.status}.")
+    return Outcome(name, "failed", " ".join(filter(None, (job.error.message, job.error.hint))))
+
+
+def in_words(outcomes: Sequence[Outcome]) -> str:
+    """For example "12 ready, 3 unchanged, 1 failed"."""
+    counts = {status: 0 for status in ("ready", "queued", "unchanged", "failed")}
+    for outcome in outcomes:
+        counts[outcome.status] += 1
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar on the terminal's standard error; nothing where there is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 (`rag-service up` never needs it)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        yield lambda now, done, total: bar.update(
+            task, description=one_line(now, most=60), completed=done, total=total
+        )
