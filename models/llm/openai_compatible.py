@@ -149,7 +149,7 @@ class OpenAICompatibleLLM:
         return ModelTimeout(f"{self.name} at {self._url} is too slow.")
 
     def _refusal(self, error: openai.APIStatusError) -> RagError:
-        said = f"{self.name} at {self._url} answered {error.status_code}: {error.message}"
+        said = f"{self.name} at {self._url} answered {error.status_code}: {_said(error)}"
         match error.status_code:
             case 401 | 403:
                 return ModelError(said, hint="Set llm.api_key.")
@@ -190,6 +190,13 @@ def _text(chunk: ChatCompletionChunk | Completion) -> str:
 
 def _usage(usage: CompletionUsage | None) -> Usage | None:
     return Usage(usage.prompt_tokens, usage.completion_tokens) if usage else None
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """The server's own words, where they are: OpenAI's shape has a `message`, others do as they like."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return str(message or body or error.message)[:500]
 
 
 def _retry_after_s(error: openai.APIStatusError) -> float | None:

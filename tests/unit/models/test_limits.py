@@ -1,0 +1,128 @@
+"""Does `LimitedLLM` bound how many answers are written, and how long anyone waits?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import pytest
+
+from core.errors import ModelTimeout
+from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams, complete
+from models.llm.limits import LimitedLLM
+
+PATIENT_S = 30.0
+
+
+class GatedLLM:
+    """Begins an answer at once and ends it when its gate opens; keeps the books on who is inside."""
+
+    name = "gated"
+    context_tokens = 512
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.begun: list[str] = []
+        self.inside = 0
+        self.most_inside = 0
+
+    async def stream(
+        self, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
+        self.begun.append(messages[0].content)
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            yield Delta(text="a")
+            await self.gate.wait()
+            yield Delta(text="b")
+            yield Delta(finish_reason=FinishReason.STOP)
+        finally:
+            self.inside -= 1
+
+    async def ping(self) -> None:
+        await self.gate.wait()
+
+    async def close(self) -> None: ...
+
+
+def ask(llm: LLM, text: str) -> asyncio.Task[str]:
+    return asyncio.create_task(complete(llm, [Message(Role.USER, text)], SamplingParams()))
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_no_more_than_so_many_run_and_the_rest_come_in_their_order() -> None:
+    inner = GatedLLM()
+    llm = LimitedLLM(inner, concurrency=2, timeout_s=PATIENT_S)
+    tasks = [ask(llm, str(number)) for number in range(7)]
+    await settle()
+    assert inner.begun == ["0", "1"]
+    inner.gate.set()
+    assert await asyncio.gather(*tasks) == ["ab"] * 7
+    assert inner.begun == [str(number) for number in range(7)]
+    assert (inner.most_inside, inner.inside) == (2, 0)
+
+
+async def test_silence_is_a_timeout_that_stops_the_engine_and_frees_the_turn() -> None:
+    inner = GatedLLM()
+    llm = LimitedLLM(inner, concurrency=1, timeout_s=0.05)
+    with pytest.raises(ModelTimeout, match="silent"):
+        await ask(llm, "slow")
+    assert inner.inside == 0
+    inner.gate.set()
+    assert await ask(llm, "quick") == "ab"
+
+
+async def test_waiting_too_long_for_a_turn_is_a_timeout_and_takes_no_turn() -> None:
+    inner = GatedLLM()
+    llm = LimitedLLM(inner, concurrency=1, timeout_s=0.05)
+    async with aclosing(llm.stream([Message(Role.USER, "first")], SamplingParams())) as held:
+        await anext(held)  # then its reader pauses, which is no silence of the engine
+        with pytest.raises(ModelTimeout, match="busy"):
+            await ask(llm, "second")
+        inner.gate.set()
+        assert [delta.text async for delta in held] == ["b", ""]
+    assert await ask(llm, "third") == "ab"
+    assert inner.begun == ["first", "third"]
+
+
+@pytest.mark.parametrize("leave", ["close", "cancel"])
+async def test_a_reader_that_leaves_stops_the_engine_and_frees_the_turn(leave: str) -> None:
+    inner = GatedLLM()
+    llm = LimitedLLM(inner, concurrency=1, timeout_s=PATIENT_S)
+    if leave == "close":
+        async with aclosing(llm.stream([Message(Role.USER, "first")], SamplingParams())) as stream:
+            await anext(stream)
+            assert inner.inside == 1
+    else:
+        task = ask(llm, "first")
+        await settle()
+        assert inner.inside == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert inner.inside == 0
+    inner.gate.set()
+    assert await ask(llm, "second") == "ab"
+
+
+async def test_one_who_leaves_the_queue_does_not_hold_up_those_behind() -> None:
+    inner = GatedLLM()
+    llm = LimitedLLM(inner, concurrency=1, timeout_s=PATIENT_S)
+    first, second, third = (ask(llm, name) for name in ("first", "second", "third"))
+    await settle()
+    second.cancel()
+    inner.gate.set()
+    assert await asyncio.gather(first, third) == ["ab", "ab"]
+    assert inner.begun == ["first", "third"]
+
+
+async def test_a_ping_that_hangs_is_a_timeout() -> None:
+    with pytest.raises(ModelTimeout):
+        await LimitedLLM(GatedLLM(), concurrency=1, timeout_s=0.05).ping()
