@@ -11,5 +11,5 @@ for suite in "$@"; do
         echo "There is no tests/$suite." >&2
     fi
 done
-# shellcheck disable=SC2086 (a list of words)
+# shellcheck disable=SC2086  # a list of words
 exec .venv/bin/python -m pytest $folders
