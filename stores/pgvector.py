@@ -60,9 +60,9 @@ _COLUMNS = sql.SQL(
 )
 _CREATE = """
 CREATE TABLE {table} (
-    id text PRIMARY KEY,
-    document_id text NOT NULL,
-    revision text NOT NULL,
+    id text COLLATE "C" PRIMARY KEY,
+    document_id text COLLATE "C" NOT NULL,
+    revision text COLLATE "C" NOT NULL,
     text text NOT NULL,
     header text NOT NULL,
     section text NOT NULL,
@@ -249,7 +249,7 @@ class PgVectorStore(VectorStore):
             return []
         async with self._connection(index) as connection:
             statistics = await self._counted(connection, index, hashes)
-            chosen = sorted(hashes, key=statistics.frequency.__getitem__)[:MAX_TERMS]
+            chosen = _scored(hashes, statistics.frequency)
             few = where is not None and (
                 await _count(connection, index, where, limit=CANDIDATE_ROWS + 1) <= CANDIDATE_ROWS
             )
@@ -310,6 +310,7 @@ async def _prepare_database(url: str, timeout_s: float) -> None:
     """Create extension and schema. Allowed to a database's owner: pgvector is a trusted extension."""
     connection = await AsyncConnection.connect(url, connect_timeout=max(2, int(timeout_s)))
     async with connection:
+        _refuse_encoding(connection)
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"schema {SCHEMA}"])
         found = await (
             await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
@@ -322,6 +323,15 @@ async def _prepare_database(url: str, timeout_s: float) -> None:
                 hint="Install a newer pgvector, then run: ALTER EXTENSION vector UPDATE",
             )
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+
+
+def _refuse_encoding(connection: AsyncConnection[TupleRow]) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"The database has the encoding {encoding}, but UTF8 is needed.",
+            hint="Create it with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0",
+        )
 
 
 async def _create_extension(connection: AsyncConnection[TupleRow]) -> None:
@@ -437,16 +447,24 @@ def _text_query(
     ).format(score=sql.SQL(" + ").join(parts), table=_table(index), candidates=candidates, columns=_COLUMNS)
 
 
-def _rarest(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
-    """The first of `terms` (rarest first) that together occur in about `CANDIDATE_ROWS` records.
+def _scored(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
+    """The `MAX_TERMS` rarest of `terms`, rarest first, and last those that no record held when counted.
 
-    Terms of frequency 0 are among them: one may have been written since the frequencies were counted.
+    One of those may have been written since.
+    """
+    return sorted(terms, key=lambda term: (frequency[term] == 0, frequency[term]))[:MAX_TERMS]
+
+
+def _rarest(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
+    """The first of `terms` (as `_scored` orders them) that together occur in about `CANDIDATE_ROWS` records.
+
+    At least one that occurs, and all that do not.
     """
     chosen: list[int] = []
     rows = 0
     for term in terms:
-        if rows and rows + frequency[term] > CANDIDATE_ROWS:
-            break
+        if rows and rows + frequency[term] > CANDIDATE_ROWS and frequency[term]:
+            continue
         chosen.append(term)
         rows += frequency[term]
     return chosen

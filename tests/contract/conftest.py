@@ -1,0 +1,5 @@
+"""Failing assertions of the contract show their values, as those of test files do."""
+
+import pytest
+
+pytest.register_assert_rewrite("store_contract")
