@@ -63,29 +63,13 @@ class _Styles:
     """Which paragraph styles are headings, and of which level: by name or by outline level, inherited."""
 
     def __init__(self, document: Document) -> None:
-        self._levels: dict[str, int] = {}
-        self._titles: set[str] = set()
-        for style in document.styles:
-            name = style.name or ""
-            if name.lower() in _TITLE_NAMES:
-                self._titles.add(style.style_id)
-            level = self._level_of_style(style.element, document)
-            if level:
-                self._levels[style.style_id] = level
-
-    def _level_of_style(self, element: Element, document: Document) -> int | None:
         by_id = {style.style_id: style.element for style in document.styles}
-        seen: set[str] = set()
-        current: Element | None = element
-        while current is not None:
-            named = _HEADING_NAME.fullmatch(_value(current, "name") or "")
-            level = int(named[1]) if named else _outline_level(current)
-            base = _value(current, "basedOn") or ""
-            if level is not None or base in seen:
-                return level
-            seen.add(base)
-            current = by_id.get(base)
-        return None
+        self._levels = {style_id: _style_level(element, by_id) for style_id, element in by_id.items()}
+        self._titles = {
+            style_id
+            for style_id, element in by_id.items()
+            if (_value(element, "name") or "").lower() in _TITLE_NAMES
+        }
 
     def level_of(self, paragraph: Element) -> int | None:
         """The heading level of a paragraph, from 1; None for body text."""
@@ -95,6 +79,21 @@ class _Styles:
 
     def is_title(self, style_id: str) -> bool:
         return style_id in self._titles
+
+
+def _style_level(style: Element, by_id: dict[str, Element]) -> int | None:
+    """The heading level of a style: its own, else that of the style it is based on."""
+    seen: set[str] = set()
+    current: Element | None = style
+    while current is not None:
+        named = _HEADING_NAME.fullmatch(_value(current, "name") or "")
+        level = int(named[1]) if named else _outline_level(current)
+        base = _value(current, "basedOn") or ""
+        if level is not None or base in seen:
+            return level
+        seen.add(base)
+        current = by_id.get(base)
+    return None
 
 
 def _blocks(parent: Element) -> Iterator[Element]:

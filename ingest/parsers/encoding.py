@@ -64,15 +64,23 @@ def decode(data: bytes, *, declared: str | None = None) -> str:
     Raises `UnreadableDocument` if the bytes are binary or no encoding is certain.
     """
     text = _decode(data, declared)
-    if len(_CONTROLS.findall(text[:_SAMPLE])) > max(1, len(text[:_SAMPLE]) // 50):
+    if text is None and not _is_binary(data[:_SAMPLE].decode("latin-1")):
+        raise UnreadableDocument(
+            "It cannot be told in which encoding this text is written.", hint="Save it as UTF-8."
+        )
+    if text is None or _is_binary(text[:_SAMPLE]):
         raise UnreadableDocument(
             "The file looks like binary data, not like text.", hint="Upload it under its real file type."
         )
     return text
 
 
-def _decode(data: bytes, declared: str | None) -> str:
-    text: str | None
+def _is_binary(sample: str) -> bool:
+    """Whether more than two characters in a hundred are controls that no text has."""
+    return len(_CONTROLS.findall(sample)) > max(1, len(sample) // 50)
+
+
+def _decode(data: bytes, declared: str | None) -> str | None:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, errors="replace")
@@ -84,12 +92,7 @@ def _decode(data: bytes, declared: str | None) -> str:
         if text is not None:
             return text
     guess = ("cp1252" if _is_western(data) else None) or _best_chinese(data) or _judged(data)
-    text = _almost(data, guess)
-    if text is not None:
-        return text
-    raise UnreadableDocument(
-        "It cannot be told in which encoding this text is written.", hint="Save it as UTF-8."
-    )
+    return _almost(data, guess)
 
 
 def _known(declared: str | None) -> str | None:

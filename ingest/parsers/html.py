@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import UnreadableDocument
 from core.types import ParsedDocument
 from ingest.parsers.base import (
     LINE,
@@ -62,7 +63,13 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
         return builder.build()
     from lxml.html import HTMLParser, document_fromstring  # noqa: PLC0415  # only web pages need it
 
-    page = document_fromstring(source.replace(_KEPT_BREAK, ""), parser=HTMLParser(huge_tree=True))
+    parser = HTMLParser(huge_tree=True)
+    page = document_fromstring(source.replace(_KEPT_BREAK, ""), parser=parser)
+    # libxml2 mends bad markup, but where it gives up the rest of the page is missing.
+    if any(entry.level_name == "FATAL" for entry in parser.error_log):
+        raise UnreadableDocument(
+            "The page is nested too deeply.", hint="Save it from a browser as plain text or PDF."
+        )
     title = page.findtext(".//title")
     _drop_boilerplate(page)
     _Walk(builder).through(_main_part(page))

@@ -75,7 +75,8 @@ def _add_page(builder: TextBuilder, document: PdfDocument, number: int) -> Span:
     page = document[number]
     try:
         text_page = page.get_textpage()
-        text = text_page.get_text_bounded()
+        # Not get_text_bounded: on rotated pages it runs lines together.
+        text = text_page.get_text_range()
         text_page.close()
     finally:
         page.close()
@@ -86,7 +87,7 @@ def _add_page(builder: TextBuilder, document: PdfDocument, number: int) -> Span:
 def _with_outline(builder: TextBuilder, document: PdfDocument, spans: list[Span]) -> ParsedDocument:
     text = builder.text
     found: dict[int, tuple[int, str]] = {}
-    after = 0
+    after = -1
     for level, title, page in _bookmarks(document):
         if page >= len(spans):
             continue

@@ -23,16 +23,15 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
     check_archive(path, limits)
     from openpyxl import load_workbook  # noqa: PLC0415  # only workbooks need it
 
-    workbook = load_workbook(path, read_only=True, data_only=True)
-    try:
+    # As a stream: openpyxl refuses a path without the right extension, and stored files have none.
+    with path.open("rb") as stream:
+        workbook = load_workbook(stream, read_only=True, data_only=True)
         builder = TextBuilder(limits)
         for sheet in workbook.worksheets:
             builder.page()
             builder.end_section()
             _add_sheet(builder, sheet)
         return builder.build(workbook.properties.title)
-    finally:
-        workbook.close()
 
 
 def _add_sheet(builder: TextBuilder, sheet: Any) -> None:
