@@ -14,7 +14,10 @@ from typer.core import TyperGroup
 from core.errors import RagError
 from rag_service.cli import documents, jobs, kb
 from rag_service.cli.ask import ask, search
+from rag_service.cli.demo import demo
+from rag_service.cli.doctor import doctor
 from rag_service.cli.ingest import ingest
+from rag_service.cli.serve import api, migrate, worker
 from rag_service.cli.up import up
 
 
@@ -47,7 +50,7 @@ def version() -> None:
 
 
 app.command()(up)
-for command in (ingest, search, ask):
+for command in (demo, doctor, ingest, search, ask, migrate, api, worker):
     app.command()(command)
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")

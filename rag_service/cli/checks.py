@@ -1,0 +1,192 @@
+"""Is everything there that the settings ask for, and what is to be done if not? The checks of `doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+from kombu.connection import Connection
+from pydantic import SecretStr
+
+import migrations
+from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
+from core.settings import Settings, load_settings
+from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
+from rag_service.wiring import EMBEDDERS, STORES, celery_broker, database_url, make_llm
+
+CONNECT_TIMEOUT_S = 5
+MIGRATE = "`rag-service migrate` brings it up to date."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: `detail` in words, and what to do if it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+def examine() -> Iterator[Finding]:
+    """Every check in turn. What cannot be checked because something before it failed is left out."""
+    try:
+        settings = load_settings()
+    except RagError as error:
+        yield _failed("settings", error)
+        return
+    yield Finding("settings", True, "read, none unknown")
+    yield _find("data folder", partial(_data_folder, settings))
+    with ExitStack() as stack:
+        yield from _database_side(settings, stack)
+    yield _find("embedder", lambda: asyncio.run(_embedder(settings)))
+    yield _find("language model", lambda: asyncio.run(_llm(settings)))
+
+
+def _find(name: str, check: Callable[[], str]) -> Finding:
+    """The finding of a check that returns its detail, or raises."""
+    try:
+        return Finding(name, True, check())
+    except RagError as error:
+        return _failed(name, error)
+    except Exception as error:  # a doctor reports what nobody foresaw, too
+        return Finding(name, False, f"{type(error).__name__}: {error}")
+
+
+def _failed(name: str, error: RagError) -> Finding:
+    return Finding(name, False, error.message, error.hint)
+
+
+def _data_folder(settings: Settings) -> str:
+    make_data_dir(settings.data_dir)
+    try:
+        tempfile.TemporaryFile(dir=settings.data_dir).close()
+    except OSError as error:
+        raise SettingsError(
+            f"{settings.data_dir} cannot be written: {error.strerror}.",
+            hint="Set RAG_DATA_DIR to a folder that you may write to.",
+        ) from None
+    return f"{settings.data_dir} can be written"
+
+
+def _database_side(settings: Settings, stack: ExitStack) -> Iterator[Finding]:
+    try:
+        settings, started = _with_database(settings, stack)
+        versions = _versions(settings)
+    except RagError as error:
+        yield _failed("database", error)
+        return
+    yield Finding(
+        "database", True, f"{versions}, {'embedded, started for this check' if started else 'running'}"
+    )
+    if started and not migrations.is_current(database_url(settings)):
+        yield Finding("schema", True, "`rag-service up` will bring it up to date")
+        return
+    yield _find("schema", partial(_schema, settings))
+    yield _find("vector store", lambda: asyncio.run(_store(settings)))
+    yield _find("queue", partial(_queue, settings))
+
+
+def _with_database(settings: Settings, stack: ExitStack) -> tuple[Settings, bool]:
+    """Settings that name a database, and whether it is the embedded one, started here until `stack` closes."""
+    if settings.database.url is not None:
+        return settings, False
+    server = EmbeddedPostgres(settings.data_dir)
+    named = settings.database.model_copy(update={"url": SecretStr(server.url)})
+    started = not _answers(server.url)
+    if started:
+        stack.enter_context(server)
+    return settings.model_copy(update={"database": named}), started
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_S).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _versions(settings: Settings) -> str:
+    try:
+        with psycopg.connect(database_url(settings), connect_timeout=CONNECT_TIMEOUT_S) as connection:
+            server = connection.info.parameter_status("server_version") or "of unknown version"
+            vector = connection.execute(
+                "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+            ).fetchone()
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(
+            f"The database does not answer ({str(error).splitlines()[0]}).",
+            hint="Check RAG_DATABASE__URL and that PostgreSQL is running.",
+        ) from None
+    if vector is None:
+        raise SettingsError(
+            f"PostgreSQL {server} has no pgvector.",
+            hint="Install pgvector there, or use the image pgvector/pgvector.",
+        )
+    return f"PostgreSQL {server.split()[0]} with pgvector {vector[0]}"
+
+
+def _schema(settings: Settings) -> str:
+    if not migrations.is_current(database_url(settings)):
+        raise SettingsError("The schema is not the one of this version.", hint=MIGRATE)
+    return "current"
+
+
+async def _store(settings: Settings) -> str:
+    kind = settings.store.kind
+    store = STORES[kind](settings)
+    try:
+        await store.open()
+        await store.ping()
+    finally:
+        await store.close()
+    return f"{kind} answers"
+
+
+def _queue(settings: Settings) -> str:
+    broker = celery_broker(settings)
+    if broker is None:
+        return _queue_in_database(settings)
+    with Connection(broker, connect_timeout=CONNECT_TIMEOUT_S) as connection:  # type: ignore[no-untyped-call]
+        address = connection.as_uri()  # without the password
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+        except connection.connection_errors as error:
+            raise Unavailable(
+                f"The broker at {address} does not answer ({error}).", hint="Check RAG_BROKER__URL."
+            ) from None
+    return f"{address} answers"
+
+
+def _queue_in_database(settings: Settings) -> str:
+    with psycopg.connect(database_url(settings), connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        row = connection.execute("SELECT to_regnamespace('pgmq') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        raise SettingsError("The database has no queue (pgmq).", hint=MIGRATE)
+    return "in the database"
+
+
+async def _embedder(settings: Settings) -> str:
+    embedder = EMBEDDERS[settings.embedder.kind](settings)
+    try:
+        vectors = await embedder.embed_queries(["知识库 knowledge base"])
+    finally:
+        await embedder.close()
+    return f"{embedder.name} made a vector of {vectors.shape[1]} numbers"
+
+
+async def _llm(settings: Settings) -> str:
+    llm = await make_llm(settings)
+    if llm is None:
+        return "none; answers quote the best sentences (RAG_LLM__KIND=ollama or openai for a model)"
+    try:
+        await llm.ping()
+    finally:
+        await llm.close()
+    return f"{llm.name} answers"
