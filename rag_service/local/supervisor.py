@@ -305,8 +305,10 @@ def _only_one(data_dir: Path) -> Iterator[IO[str]]:
                 f"rag-service already runs {_owner(lock) or f'with the data folder {data_dir}'}.",
                 hint="Stop it first, or set another RAG_DATA_DIR and RAG_SERVER__PORT.",
             ) from None
-        yield lock
-        lock.truncate(0)
+        try:
+            yield lock
+        finally:
+            lock.truncate(0)
 
 
 def _owner(lock: IO[str]) -> str:

@@ -1,0 +1,44 @@
+"""`rag-service up` speaks to a person: errors are words, not tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rag_service.cli import app
+
+
+def test_version_prints_the_installed_version() -> None:
+    result = CliRunner().invoke(app, ["version"])
+    assert result.stdout == f"{version('rag-service')}\n"
+
+
+def test_an_unknown_setting_is_named_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_SERVER__PROT", "8010")
+    result = CliRunner().invoke(app, ["up"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("rag-service: server.prot is not a setting.")
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAG_DATA_DIR", str(tmp_path / "file" / "data"))
+    result = CliRunner().invoke(app, ["up"])
+    assert result.exit_code == 1
+    assert f"{tmp_path}/file/data cannot be made" in result.stderr
+
+
+def test_the_supervisor_loads_no_heavy_library() -> None:
+    """It lives as long as the service does, so its memory counts."""
+    heavy = ("fastapi", "sqlalchemy", "celery", "numpy", "psycopg", "openai", "rich")
+    code = (
+        "import sys, rag_service.cli, rag_service.local.supervisor;"
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
