@@ -6,8 +6,8 @@ A filter is true or false for a record. Fields are the record's own `id`, `docum
 - A field that is missing (or null) makes `Eq`, `In`, `Lt`, `Lte`, `Gt`, `Gte` and `Contains` false,
   `Ne` true (`Ne` is exactly `Not(Eq)`), and `Exists` false.
 - Values compare only with values of their own type: text with text (by code point), numbers with numbers
-  (1 equals 1.0), booleans with booleans. A comparison of different types is false, and so are `Lt`, `Lte`,
-  `Gt` and `Gte` of booleans.
+  (1 equals 1.0; beyond 2**53 a store may round), booleans with booleans. A comparison of different types is
+  false, and so are `Lt`, `Lte`, `Gt` and `Gte` of booleans.
 - `Contains` asks whether a list field holds the text; it is false for a field that is not a list, and a
   list field is false under all the other comparisons except `Ne` and `Exists`.
 - `And()` of nothing is true, `Or()` of nothing is false, `In` with no values is false.

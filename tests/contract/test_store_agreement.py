@@ -1,0 +1,246 @@
+"""Does pgvector answer as the exact store does, on data and filters that nobody thought of?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_contract import INDEX, ids, make, oracle_of, same_ranking, unit, zipf_queries, zipf_records
+
+from core.types import EmbeddedRecord, IndexKind, IndexName
+from stores import pgvector
+from stores.base import VectorStore
+from stores.filters import And, Contains, Eq, Exists, Filter, Gt, Gte, In, Lt, Lte, Ne, Not, Or
+from stores.pgvector import PgVectorStore
+
+FIELDS = ["f", "g", "", "a'b", "语", "id", "document_id", "position", "page_start"]
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=3)
+NUMBERS = st.one_of(st.integers(-3, 3), st.integers(-(2**53), 2**53), st.floats(-(2.0**53), 2.0**53))
+SCALARS = st.one_of(st.sampled_from(["a", "B", "1", "true", "null", "é"]), TEXT, NUMBERS, st.booleans())
+NAMES = st.sampled_from(FIELDS)
+ORDERED = st.one_of(TEXT, NUMBERS)
+LEAVES: st.SearchStrategy[Filter] = st.one_of(
+    st.builds(Eq, NAMES, SCALARS),
+    st.builds(Ne, NAMES, SCALARS),
+    st.builds(In, NAMES, st.lists(SCALARS, max_size=3).map(tuple)),
+    *(st.builds(kind, NAMES, ORDERED) for kind in (Lt, Lte, Gt, Gte)),
+    st.builds(Exists, NAMES),
+    st.builds(Contains, NAMES, TEXT),
+)
+FILTERS: st.SearchStrategy[Filter] = st.recursive(
+    LEAVES,
+    lambda part: st.one_of(
+        st.builds(And, st.lists(part, max_size=3).map(tuple)),
+        st.builds(Or, st.lists(part, max_size=3).map(tuple)),
+        st.builds(Not, part),
+    ),
+    max_leaves=6,
+)
+METADATA = st.dictionaries(
+    st.sampled_from(FIELDS), st.one_of(SCALARS, st.lists(TEXT, max_size=3)), max_size=4
+)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture
+async def store(module_database_url: str) -> AsyncIterator[VectorStore]:
+    store = PgVectorStore(module_database_url, 2)
+    await store.open()
+    await store.drop_index(INDEX)
+    yield store
+    await store.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    metadatas=st.lists(METADATA, min_size=1, max_size=6),
+    filters=st.lists(FILTERS, min_size=1, max_size=8),
+    numbers=st.integers(0, 3),
+)
+async def test_every_filter_finds_the_same_records(
+    store: VectorStore, metadatas: list[dict[str, object]], filters: list[Filter], numbers: int
+) -> None:
+    records = [
+        make(
+            f"r{i}",
+            document="aB1"[i % 3],
+            position=i - 1,
+            page_start=i if i > numbers else None,
+            metadata=metadata,  # type: ignore[arg-type]
+        )
+        for i, metadata in enumerate(metadatas)
+    ]
+    oracle = await oracle_of(records)
+    await store.ensure_index(INDEX, dim=4)
+    for document in "aB1":
+        await store.delete_document(INDEX, document)
+    await store.upsert(INDEX, records)
+    everything = [embedded.record.id for embedded in records]
+    assert await store.get(INDEX, everything) == await oracle.get(INDEX, everything)
+    for where in filters:
+        expected = set(ids(await oracle.search_dense(INDEX, records[0].vector, k=99, where=where)))
+        assert set(ids(await store.search_dense(INDEX, records[0].vector, k=99, where=where))) == expected
+        assert await store.count(INDEX, where=where) == len(expected)
+
+
+async def test_text_rankings_agree_when_only_the_rarest_terms_choose_candidates(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In proportion as in an index of 20,000 records: candidates are a fifth of it.
+    monkeypatch.setattr(pgvector, "CANDIDATE_ROWS", 400)
+    await _fill(store, records := zipf_records(2000, seed=11, words=2000))
+    oracle = await oracle_of(records)
+    agreed, queries = 0, zipf_queries(200, seed=12, words=2000)
+    for query in queries:
+        ours = await store.search_text(INDEX, query, k=10)
+        agreed += same_ranking(ours, await oracle.search_text(INDEX, query, k=10))
+    assert agreed >= 0.95 * len(queries)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+async def test_filtered_text_rankings_agree(store: VectorStore, percent: int) -> None:
+    await _fill(store, records := zipf_records(600, seed=13))
+    oracle = await oracle_of(records)
+    where = Lt("percent", percent)
+    for query in zipf_queries(40, seed=14):
+        ours = await store.search_text(INDEX, query, k=10, where=where)
+        assert same_ranking(ours, await oracle.search_text(INDEX, query, k=10, where=where))
+
+
+@pytest.mark.parametrize("exact_rows", [2000, 50])
+async def test_dense_recall(store: VectorStore, monkeypatch: pytest.MonkeyPatch, exact_rows: int) -> None:
+    """At 2,000 records all are compared; with fewer allowed, HNSW answers unless the filter is narrow."""
+    monkeypatch.setattr(pgvector, "EXACT_ROWS", exact_rows)
+    await _fill(store, records := zipf_records(2000, seed=15, dim=32, words=20))
+    oracle = await oracle_of(records)
+    random = np.random.default_rng(16)
+    filters: list[Filter | None] = [None, Lt("percent", 1), Lt("percent", 10), Lt("percent", 50)]
+    for where in filters:
+        found = 0
+        for _ in range(30):
+            query = unit(*random.normal(size=32))
+            best = ids(await oracle.search_dense(INDEX, query, k=10, where=where))
+            found += len(set(best) & set(ids(await store.search_dense(INDEX, query, k=10, where=where))))
+        assert found >= 0.98 * 300, where
+
+
+async def test_hnsw_finds_k_records_however_many_were_deleted(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgvector, "EXACT_ROWS", 0)
+    await store.ensure_index(INDEX, dim=4)
+    near = [make(f"n{i}", document="gone", vector=unit(1, i / 1e4, 0, 0)) for i in range(400)]
+    far = [make(f"f{i}", document="kept", vector=unit(0, 1, i / 1e4, 0)) for i in range(50)]
+    await store.upsert(INDEX, [*near, *far])
+    await store.delete_document(INDEX, "gone")
+    assert len(await store.search_dense(INDEX, unit(1, 0, 0, 0), k=20)) == 20
+
+
+# --- what only this store has to promise
+
+
+async def test_records_outlive_the_store_object(store: VectorStore, module_database_url: str) -> None:
+    await store.ensure_index(INDEX, dim=4)
+    await store.upsert(INDEX, [make("a")])
+    await store.close()
+    again = PgVectorStore(module_database_url, 1)
+    await again.open()
+    assert ids(await again.get(INDEX, ["a"])) == ["a"]
+    await again.close()
+
+
+async def test_a_term_written_by_another_process_is_found_though_its_count_is_old(
+    store: VectorStore, module_database_url: str
+) -> None:
+    await store.ensure_index(INDEX, dim=4)
+    await store.upsert(INDEX, [make("a", terms=["old"])])
+    assert await store.search_text(INDEX, ["new"], k=9) == []
+    writer = PgVectorStore(module_database_url, 1)
+    await writer.open()
+    await writer.upsert(INDEX, [make("b", terms=["new"])])
+    await writer.close()
+    assert ids(await store.search_text(INDEX, ["new", "old"], k=9)) == ["b", "a"]
+
+
+async def test_lost_connections_are_replaced(store: VectorStore, module_database_url: str) -> None:
+    await store.ensure_index(INDEX, dim=4)
+    async with await psycopg.AsyncConnection.connect(module_database_url, autocommit=True) as other:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+    await store.ping()
+    assert await store.count(INDEX) == 0
+
+
+async def test_a_failing_batch_leaves_the_index_as_it_was(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgvector, "BATCH_ROWS", 1)
+    await store.ensure_index(INDEX, dim=4)
+    too_far = make("b", position=2**40)
+    with pytest.raises(pgvector.InvalidValue):
+        await store.upsert(INDEX, [make("a"), too_far])
+    assert await store.count(INDEX) == 0
+
+
+async def test_stores_may_open_an_empty_database_at_the_same_time(database_url: str) -> None:
+    stores = [PgVectorStore(database_url, 1) for _ in range(4)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        await store.ping()
+        await store.close()
+
+
+async def test_a_database_in_another_encoding_is_refused_with_the_cure(postgres_server: str) -> None:
+    name = "test_ascii_only"
+    async with await psycopg.AsyncConnection.connect(postgres_server, autocommit=True) as admin:
+        await admin.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+        )
+        try:
+            store = PgVectorStore(psycopg.conninfo.make_conninfo(postgres_server, dbname=name), 1)
+            with pytest.raises(pgvector.StoreError, match="UTF8"):
+                await store.open()
+            await store.close()
+        finally:
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_user_who_may_not_create_the_extension_is_told_what_to_run(
+    new_database: Callable[[], AbstractContextManager[str]], postgres_server: str
+) -> None:
+    with new_database() as url:
+        async with await psycopg.AsyncConnection.connect(postgres_server, autocommit=True) as admin:
+            await admin.execute("CREATE ROLE weak LOGIN")
+            try:
+                weak = psycopg.conninfo.make_conninfo(url, options="-c role=weak")
+                with pytest.raises(pgvector.StoreError) as raised:
+                    await PgVectorStore(weak, 1).open()
+                assert "CREATE EXTENSION vector" in str(raised.value)
+            finally:
+                await admin.execute("DROP ROLE weak")
+
+
+async def test_long_index_names_stay_apart_and_short_ones_stay_readable() -> None:
+    names = [IndexName("k" * n, 1, IndexKind.SUMMARIES) for n in (1, 44, 45, 46, 60, 61)]
+    tables = [pgvector._name(name) for name in names]
+    assert tables[0] == "kb_k_g1_summaries"
+    assert all(len(table.encode()) <= 63 for table in tables)
+    assert len(set(tables)) == len(tables)
+
+
+async def _fill(store: VectorStore, records: list[EmbeddedRecord]) -> None:
+    await store.ensure_index(INDEX, dim=len(records[0].vector))
+    await store.upsert(INDEX, records)
