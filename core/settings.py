@@ -39,6 +39,7 @@ class ServerSettings(Group):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the API.")
     max_upload_mb: int = Field(100, ge=1, description="Largest file accepted, in MiB.")
+    max_request_mb: int = Field(1024, ge=1, description="Largest request body accepted, in MiB.")
     max_files_per_upload: int = Field(100, ge=1, description="Most files in one upload request.")
     public_url: str | None = Field(
         None, description="Address under which users reach the service, for links in answers."

@@ -10,14 +10,20 @@ code points) into the parsed text of the document, end exclusive.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+    Vector = NDArray[np.float32]
+else:
+    Vector = Any  # importing numpy would cost every parser child 0.2 s
+
 Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | Sequence[str]]
 
@@ -71,6 +77,10 @@ class Section:
     path: tuple[str, ...]
     span: Span
 
+    @property
+    def label(self) -> str:
+        return " > ".join(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
@@ -87,12 +97,13 @@ class ParsedDocument:
 
     def page_at(self, offset: int) -> int | None:
         """The number of the page that holds the character at `offset`, or None without pages."""
-        found = None
-        for page in self.pages:
-            if page.span.start > offset:
-                break
-            found = page.number
-        return found
+        place = bisect_right(self.pages, offset, key=lambda page: page.span.start)
+        return self.pages[place - 1].number if place else None
+
+    def section_at(self, offset: int) -> Section | None:
+        """The section that holds the character at `offset`, or None before the first heading."""
+        place = bisect_right(self.sections, offset, key=lambda section: section.span.start)
+        return self.sections[place - 1] if place else None
 
 
 @dataclass(frozen=True, slots=True)

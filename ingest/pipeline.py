@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.errors import Conflict, UnreadableDocument
 from core.text import language, terms
 from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, Record, Vector, derived_id
-from ingest.chunkers.base import SECTION_SEPARATOR, Chunker, header, to_records
+from ingest.chunkers.base import Chunker, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts
 from models.embedders.base import Embedder
 from stores.base import VectorStore
@@ -176,7 +176,7 @@ def _summary_record(summary: Summary, position: int, document_id: str, revision:
         revision=revision,
         text=summary.text,
         header=header(title, part.path),
-        section=SECTION_SEPARATOR.join(part.path),
+        section=" > ".join(part.path),
         start=part.span.start,
         end=part.span.end,
         position=position,

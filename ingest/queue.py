@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 from celery import Celery
 from kombu.exceptions import OperationalError
 from pgmq.install import install_pgmq_from_sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from core.db import jobs
 from core.db.session import Database
@@ -28,8 +30,18 @@ VISIBILITY_TIMEOUT_S = 120
 
 def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
     """The Celery app for sending and for working: results are not kept, the database has them."""
-    app = Celery("rag", broker=broker_url or "pgmq://", set_as_current=False)
+    transport: dict[str, Any] = {"visibility_timeout": VISIBILITY_TIMEOUT_S}
+    if broker_url is None:
+        transport |= {
+            # key=value form: pgmq does not find a Unix socket in a URL
+            "conn_string": make_conninfo("", **conninfo_to_dict(database_url)),
+            "init_extension": False,  # the schema is made by `install_queue`
+            "pool_size": 2,
+            "wait_time_seconds": 5,
+        }
+    app = Celery("rag", broker=broker_url or "pgmq://localhost", set_as_current=False)
     app.conf.update(
+        broker_transport_options=transport,
         task_default_queue=QUEUE,
         task_ignore_result=True,
         task_acks_late=False,  # the lease in the database, not the message, protects running work
@@ -38,16 +50,7 @@ def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
     )
-    if broker_url is None:
-        app.conf.broker_transport_options = {
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "conn_string": database_url,
-            "init_extension": False,
-            "pool_size": 2,
-            "wait_time_seconds": 5,
-        }
     return app
 
 

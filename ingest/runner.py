@@ -62,6 +62,7 @@ class JobRunner:
         self._lease = lease
         self._max_attempts = max_attempts
         self._default_chunk_characters = default_chunk_characters
+        self._working: set[asyncio.Task[None]] = set()
 
     async def run(self, job_id: str) -> None:
         """Do the job if it is to be had. Never raises for a job that fails: the row tells."""
@@ -71,19 +72,25 @@ class JobRunner:
             return
         work = asyncio.create_task(self._attempt(job))
         beat = asyncio.create_task(self._keep_lease(job, work))
+        self._working.add(work)
         try:
             await work
         except jobs.LeaseLost:
             log.warning("job %s went to another worker", job.id)
         except asyncio.CancelledError:
-            if not beat.done():
+            if not work.cancelled():
                 raise
-            log.warning("job %s went to another worker", job.id)
+            log.info("job %s was given back", job.id)
         finally:
             beat.cancel()
+            self._working.discard(work)
 
-    async def release_all(self) -> None:
-        """Give back the jobs that are under way: the worker is stopping in order."""
+    async def stop(self) -> None:
+        """Stop the jobs that are under way and give them back, as if they had not been tried."""
+        under_way = list(self._working)
+        for work in under_way:
+            work.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         async with self._database.transaction() as session:
             await jobs.release(session, owner=self._owner)
 

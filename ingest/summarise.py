@@ -15,7 +15,6 @@ from typing import Protocol
 
 from core.text import is_cjk, sentences, terms, weight
 from core.types import ParsedDocument, Record, Span
-from ingest.chunkers.base import section_at
 from models.llm.base import LLM, Message, Role, SamplingParams, complete
 
 SUMMARY_WEIGHT = 200.0  # Chinese characters (500 Latin ones): fits every embedder's window with its header
@@ -59,7 +58,7 @@ def _stretches(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]
     group: list[int] = []
     group_path: tuple[str, ...] = ()
     for number, chunk in enumerate(chunks):
-        section = section_at(document.sections, chunk.start)
+        section = document.section_at(chunk.start)
         path = section.path[:2] if section else ()
         if group and (path != group_path or len(group) == STRETCH_CHUNKS):
             result.append(_part(chunks, group, group_path))

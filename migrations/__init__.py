@@ -12,6 +12,8 @@ from sqlalchemy import create_engine
 
 from core.db.session import driver_url
 
+LOCK = 7_246_170  # PostgreSQL advisory lock that keeps two starting machines apart; any number, never changed
+
 
 def config(url: str) -> Config:
     """Alembic's configuration for the database at `url`; there is no alembic.ini."""

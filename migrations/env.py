@@ -6,8 +6,7 @@ from alembic import context
 from sqlalchemy import create_engine, text
 
 from core.db.models import Base
-
-LOCK = 7_246_170  # any number, the same in every process
+from migrations import LOCK
 
 
 def run() -> None:

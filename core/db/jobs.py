@@ -34,6 +34,16 @@ def _due() -> Any:
     )
 
 
+def _somebody_works() -> Any:
+    worker = aliased(Job)
+    return exists().where(worker.status == JobStatus.RUNNING, worker.lease_until >= func.clock_timestamp())
+
+
+async def somebody_works(session: AsyncSession) -> bool:
+    """Whether any worker holds a job."""
+    return bool((await session.execute(select(_somebody_works()))).scalar_one())
+
+
 async def get(session: AsyncSession, job_id: str) -> Job:
     """Raises `NotFound`."""
     job = await session.get(Job, job_id)
@@ -178,12 +188,11 @@ async def take_unsignalled(session: AsyncSession, *, limit: int) -> list[str]:
     Any number of sweepers may run: each row goes to one of them.
     """
     now = func.clock_timestamp()
-    worker = aliased(Job)
-    somebody_works = exists().where(worker.status == JobStatus.RUNNING, worker.lease_until >= now)
+    idle = ~_somebody_works()
     missing = or_(
         Job.signalled_at.is_(None),
         and_(Job.status == JobStatus.RUNNING, Job.signalled_at < Job.lease_until),
-        and_(Job.signalled_at < now - RESIGNAL_AFTER, ~somebody_works),
+        and_(Job.signalled_at < now - RESIGNAL_AFTER, idle),
     )
     chosen = (
         select(Job.id)

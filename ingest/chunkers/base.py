@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from core.types import ParsedDocument, Record, Section, Span, derived_id
+from core.types import ParsedDocument, Record, Span, derived_id
 
 CountTokens = Callable[[str], int]
 
@@ -23,23 +23,10 @@ class Chunker(Protocol):
     def cut(self, document: ParsedDocument) -> list[Span]: ...
 
 
-def section_at(sections: Sequence[Section], offset: int) -> Section | None:
-    """The section that holds the character at `offset`, or None before the first heading."""
-    found = None
-    for section in sections:
-        if section.span.start > offset:
-            break
-        found = section
-    return found
-
-
-SECTION_SEPARATOR = " > "
-
-
 def header(title: str, path: Sequence[str]) -> str:
     """What is embedded and searched with a chunk but never quoted: "title > section > subsection"."""
     parts = [title, *path] if not path or path[0] != title else list(path)
-    return SECTION_SEPARATOR.join(part for part in parts if part)
+    return " > ".join(part for part in parts if part)
 
 
 def to_records(
@@ -48,16 +35,15 @@ def to_records(
     """The chunks that lie at `spans`. Their ids depend on document, revision and position only."""
     records = []
     for position, span in enumerate(spans):
-        section = section_at(document.sections, span.start)
-        path = section.path if section else ()
+        section = document.section_at(span.start)
         records.append(
             Record(
                 id=derived_id(document_id, revision, "chunk", position),
                 document_id=document_id,
                 revision=revision,
                 text=document.text[span.start : span.end],
-                header=header(title, path),
-                section=SECTION_SEPARATOR.join(path),
+                header=header(title, section.path if section else ()),
+                section=section.label if section else "",
                 start=span.start,
                 end=span.end,
                 page_start=document.page_at(span.start),

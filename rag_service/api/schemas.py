@@ -228,6 +228,12 @@ class Citation(BaseModel):
     url: str
 
 
+class Delta(BaseModel):
+    """Data of a `delta` event: the next piece of the answer, marks included."""
+
+    text: str
+
+
 class AskResponse(BaseModel):
     """`found` is false when the knowledge base holds no answer. `unsupported` lists answer sentences that
     no passage supports. `degraded` names stages that failed and were left out."""

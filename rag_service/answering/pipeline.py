@@ -1,0 +1,215 @@
+"""From a question to a cited answer: rewrite → retrieve → rerank → compress → order → prompt → generate → cite.
+
+Every stage is an object with one method; one that is off is an object that changes nothing. Each reports
+to the trace. A stage that only improves the answer may fail: it is left out and the answer says so; the
+search and the model may not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from core.db import documents
+from core.db.session import Database
+from core.errors import ModelError, RagError, Unavailable
+from core.text import is_cjk, weight
+from core.types import Citation, ParsedDocument, Passage, Query
+from models.llm.base import FinishReason, Usage
+from rag_service.answering.citations import Attributor, CitedText, CitingStream, Verifier
+from rag_service.answering.generate import Generator, Task
+from rag_service.answering.prompt import Prompts
+from rag_service.answering.support import SupportCheck
+from rag_service.answering.trace import Trace
+from rerankers.base import Compressor, Orderer, Reranker
+from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
+from retrievers.rewrite import AsIs
+
+NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found in the knowledge base."}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question, where to look, and how (the request's wishes with the settings' defaults filled in)."""
+
+    question: str
+    scope: Scope
+    top_k: int
+    pool: int
+    mode: Mode
+    history: tuple[Turn, ...] = ()
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer with its marks, the citations they point to, and how it came about."""
+
+    text: str
+    found: bool
+    citations: tuple[Citation, ...]
+    unsupported: tuple[str, ...]
+    model: str
+    finish_reason: FinishReason
+    usage: Usage
+    trace: Trace
+
+
+@dataclass(slots=True)
+class _Search:
+    query: Query
+    passages: list[Passage] = field(default_factory=list)
+    found: bool = False
+
+
+class AnsweringPipeline:
+    """The stages of answering; `search` is the first half, `stream` the whole flow."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        rewriter: Rewriter,
+        retriever: Retriever,
+        reranker: Reranker,
+        support: SupportCheck,
+        compressor: Compressor,
+        orderer: Orderer,
+        prompts: Prompts,
+        generator: Generator,
+    ) -> None:
+        self._database = database
+        self._rewriter = rewriter
+        self._retriever = retriever
+        self._reranker = reranker
+        self._support = support
+        self._compressor = compressor
+        self._orderer = orderer
+        self._prompts = prompts
+        self._generator = generator
+
+    async def search(self, ask: Ask, trace: Trace) -> list[Passage]:
+        """The best passages, best first."""
+        return (await self._search(ask, trace)).passages
+
+    async def answer(self, ask: Ask) -> Answer:
+        """The whole answer at once."""
+        async with aclosing(self.stream(ask)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
+        raise ModelError("The model's answer broke off.")
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[CitedText | Answer, None]:
+        """Pieces of the answer as they come, then the whole `Answer` as the last item."""
+        trace = Trace()
+        search = await self._search(ask, trace)
+        if not search.found:
+            yield CitedText(_not_found(ask.question))
+            yield _nothing(ask.question, self._generator.name, trace)
+            return
+        task = self._prompt(ask, search, trace)
+        originals = await self._originals(task.passages)
+        citing = CitingStream(Attributor(task.passages, Verifier(originals)))
+        preamble = self._generator.preamble(ask.question)
+        if preamble:
+            yield CitedText(preamble)
+        finish, usage = FinishReason.STOP, Usage()
+        with trace.stage("generate", inputs=1) as stage:
+            start = time.perf_counter()
+            async with aclosing(self._generator.stream(task)) as deltas:  # type: ignore[type-var]
+                async for delta in deltas:
+                    if delta.text and "first_token_ms" not in stage.notes:
+                        stage.notes["first_token_ms"] = round((time.perf_counter() - start) * 1000, 2)
+                    for piece in citing.feed(delta.text):
+                        yield piece
+                    if delta.finish_reason is not None:
+                        finish, usage = delta.finish_reason, delta.usage
+            stage.outputs = usage.completion_tokens
+            stage.notes |= {"model": self._generator.name, "prompt_tokens": usage.prompt_tokens}
+        with trace.stage("cite", inputs=len(task.passages)) as stage:
+            for piece in citing.finish():
+                yield piece
+            citations = tuple(citing.citations)
+            stage.outputs = len(citations)
+            stage.notes = {"unsupported": len(citing.unsupported)}
+        yield Answer(
+            text=preamble + citing.text,
+            found=True,
+            citations=citations,
+            unsupported=tuple(citing.unsupported),
+            model=self._generator.name,
+            finish_reason=finish,
+            usage=usage,
+            trace=trace,
+        )
+
+    async def _search(self, ask: Ask, trace: Trace) -> _Search:
+        with trace.stage("rewrite", inputs=1 + len(ask.history)) as stage:
+            query = await self._rewrite(ask, trace)
+            stage.outputs = len(query.searches)
+            stage.notes = {"searches": list(query.searches)}
+        with trace.stage("retrieve", inputs=len(query.searches)) as stage:
+            retrieved = await self._retriever.retrieve(query, ask.scope, mode=ask.mode, pool=ask.pool)
+            stage.outputs = len(retrieved.passages)
+            stage.notes = dict(retrieved.notes)
+        with trace.stage("rerank", inputs=len(retrieved.passages)) as stage:
+            passages = await self._rerank(query, retrieved.passages, ask.top_k, trace)
+            stage.outputs = len(passages)
+        with trace.stage("support", inputs=len(passages)) as stage:
+            found = self._support.supported(passages)
+            stage.outputs = int(found)
+        return _Search(query, passages, found)
+
+    async def _rewrite(self, ask: Ask, trace: Trace) -> Query:
+        try:
+            return await self._rewriter.rewrite(ask.question, ask.history)
+        except (ModelError, Unavailable) as error:
+            trace.degraded.append(f"rewrite: {error.message}")
+            return await AsIs().rewrite(ask.question, ask.history)
+
+    async def _rerank(
+        self, query: Query, passages: Sequence[Passage], top_k: int, trace: Trace
+    ) -> list[Passage]:
+        try:
+            return await self._reranker.rerank(query, passages, top_k=top_k)
+        except RagError as error:
+            trace.degraded.append(f"rerank: {error.message}")
+            return list(passages[:top_k])
+
+    def _prompt(self, ask: Ask, search: _Search, trace: Trace) -> Task:
+        with trace.stage("compress", inputs=len(search.passages)) as stage:
+            kept = self._compressor.compress(
+                search.query, search.passages, budget=self._generator.passage_budget
+            )
+            stage.outputs = len(kept)
+            stage.notes = {"weight": round(sum(weight(passage.text) for passage in kept))}
+        with trace.stage("order", inputs=len(kept)) as stage:
+            ordered = self._orderer.order(kept)
+            stage.outputs = len(ordered)
+        with trace.stage("prompt", inputs=len(ordered)) as stage:
+            # The template gets the question as it was asked; what it points back at is in the search.
+            question = search.query.standalone if ask.history else ask.question
+            prompt = self._prompts.render(question, ordered, template=ask.template)
+            stage.outputs = 1
+            stage.notes = {"characters": len(prompt)}
+        return Task(question, prompt, tuple(kept))
+
+    async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
+        revisions = {passage.record.document_id: passage.record.revision for passage in passages}
+        async with self._database.transaction() as session:
+            found = {
+                document_id: await documents.get_text(session, document_id, revision)
+                for document_id, revision in revisions.items()
+            }
+        return {document_id: text for document_id, text in found.items() if text is not None}
+
+
+def _not_found(question: str) -> str:
+    return NOT_FOUND["zh" if is_cjk(question) else "en"]
+
+
+def _nothing(question: str, model: str, trace: Trace) -> Answer:
+    return Answer(_not_found(question), False, (), (), model, FinishReason.STOP, Usage(), trace)

@@ -1,0 +1,109 @@
+"""How errors reach a client: as RFC 9457 problems, with the right status, never with a stack trace."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from core.errors import RagError
+from rag_service.api.schemas import Problem
+
+log = logging.getLogger(__name__)
+OPENAI_PREFIX = "/v1/"
+# What every endpoint may answer, for the OpenAPI document.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "The request cannot be fulfilled; `detail` and `hint` say why."},
+    "5XX": {"model": Problem, "description": "The service cannot answer now; see `retry_after_s`."},
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The error as clients see it. What was not raised on purpose is an internal error without details."""
+    if isinstance(error, RagError):
+        return Problem(
+            type="about:blank",
+            title=(type(error).__doc__ or "Error").splitlines()[0].rstrip("."),
+            status=error.status,
+            detail=error.message,
+            code=error.code,
+            hint=error.hint,
+            retry_after_s=error.retry_after_s,
+        )
+    if isinstance(error, RequestValidationError):
+        return Problem(
+            type="about:blank",
+            title="The request is malformed",
+            status=422,
+            detail=_first_wrong_field(error),
+            code="malformed",
+            errors=[{"field": _field(e), "message": e["msg"]} for e in error.errors()],
+        )
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase
+        return Problem(
+            type="about:blank",
+            title=title,
+            status=error.status_code,
+            detail=str(error.detail),
+            code=title.lower().replace(" ", "-"),
+        )
+    return Problem(
+        type="about:blank",
+        title="Internal error",
+        status=500,
+        detail="Something went wrong inside the service.",
+        code="internal",
+        hint="The service's log has the details.",
+    )
+
+
+def _field(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _first_wrong_field(error: RequestValidationError) -> str:
+    first = error.errors()[0]
+    return f"{_field(first)}: {first['msg']}"
+
+
+def response(request: Request, error: Exception) -> JSONResponse:
+    problem = problem_of(error)
+    headers = {}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.retry_after_s:
+        headers["Retry-After"] = str(max(1, round(problem.retry_after_s)))
+    if request.url.path.startswith(OPENAI_PREFIX):
+        return JSONResponse(openai_error(problem), problem.status, headers)
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        problem.status,
+        headers,
+        media_type="application/problem+json",
+    )
+
+
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """The same in the shape that OpenAI clients read."""
+    kind = "invalid_request_error" if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
+    message = f"{problem.detail} {problem.hint}" if problem.hint else problem.detail
+    return {"error": {"message": message, "type": kind, "param": None, "code": problem.code}}
+
+
+def install(app: FastAPI) -> None:
+    async def known(request: Request, error: Exception) -> JSONResponse:
+        return response(request, error)
+
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s broke", request.method, request.url.path, exc_info=error)
+        return response(request, error)
+
+    for kind in (RagError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, known)
+    app.add_exception_handler(Exception, unknown)

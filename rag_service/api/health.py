@@ -1,0 +1,58 @@
+"""`/health` and `/ready`: does the process live, and can it do its work? Neither needs a key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from core.db import jobs
+from core.errors import RagError
+from rag_service.api import schemas
+from rag_service.api.deps import Services
+from rag_service.wiring import ApiServices
+
+router = APIRouter(tags=["health"])
+LONGEST_CHECK_S = 5.0
+LONGEST_WAIT_S = 60.0  # a due job that waited longer, while nobody works, means that there is no worker
+
+
+@router.get("/health")
+async def health() -> schemas.Health:
+    """The process lives."""
+    return schemas.Health(status="ok", version=version("rag-service"))
+
+
+@router.get("/ready", responses={503: {"model": schemas.Ready}})
+async def ready(services: Services, response: Response) -> schemas.Ready:
+    """Database and stores answer (else 503), and whether jobs are being worked on."""
+    checks = {"database": await _check(services.database.ping())}
+    for kind, store in services.stores.items():
+        checks[f"store {kind}"] = await _check(store.ping())
+    is_ready = all(result == "ok" for result in checks.values())
+    checks["worker"] = await _worker(services) if checks["database"] == "ok" else "unknown"
+    if not is_ready:
+        response.status_code = 503
+    return schemas.Ready(status="ready" if is_ready else "not-ready", checks=checks)
+
+
+async def _check(ping: Awaitable[None]) -> str:
+    try:
+        async with asyncio.timeout(LONGEST_CHECK_S):
+            await ping
+    except RagError as error:
+        return error.message
+    except TimeoutError:
+        return f"does not answer within {LONGEST_CHECK_S:g} s"
+    return "ok"
+
+
+async def _worker(services: ApiServices) -> str:
+    async with services.database.transaction() as session:
+        waiting = await jobs.oldest_waiting_s(session)
+        busy = await jobs.somebody_works(session)
+    if waiting is not None and waiting > LONGEST_WAIT_S and not busy:
+        return f"jobs have waited for {waiting:.0f} s; start a worker (`rag-service worker`)"
+    return "ok"

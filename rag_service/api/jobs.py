@@ -1,0 +1,69 @@
+"""`/jobs`: what workers do, with live progress."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from sse_starlette import EventSourceResponse
+
+from core.db import jobs, kbs
+from core.db.models import Job, JobStatus
+from rag_service.api import schemas
+from rag_service.api.deps import AnyKey, Cursor, Limit, Services, encode_cursor
+from rag_service.wiring import ApiServices
+
+router = APIRouter(tags=["jobs"])
+FINAL = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED)
+LOOK_EVERY_S = 0.3  # how often a progress stream reads the job
+
+
+def job_schema(job: Job) -> schemas.Job:
+    return schemas.Job.model_validate(job, from_attributes=True)
+
+
+@router.get("/kbs/{kb}/jobs")
+async def list_jobs(
+    services: Services,
+    _: AnyKey,
+    kb: str,
+    cursor: Cursor,
+    limit: Limit = 50,
+    status: Annotated[Literal["queued", "running", "done", "failed", "cancelled"] | None, Query()] = None,
+) -> schemas.Page[schemas.Job]:
+    """Jobs of a knowledge base, newest first."""
+    async with services.database.transaction() as session:
+        found_kb = await kbs.by_name(session, kb)
+        found = await jobs.page(session, found_kb.id, limit=limit + 1, after=cursor, status=status)
+    items = [job_schema(job) for job in found[:limit]]
+    return schemas.Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(found) > limit else None)
+
+
+@router.get("/jobs/{job_id}")
+async def get_job(services: Services, _: AnyKey, job_id: str) -> schemas.Job:
+    """One job: stage, counts, percent, and the error in words if it failed."""
+    return await _read(services, job_id)
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
+async def job_events(services: Services, _: AnyKey, job_id: str) -> EventSourceResponse:
+    """Progress as server-sent events `progress` (data: the job), until the job is over."""
+    first = await _read(services, job_id)
+    return EventSourceResponse(_progress(services, first), ping=15)
+
+
+async def _read(services: ApiServices, job_id: str) -> schemas.Job:
+    async with services.database.transaction() as session:
+        return job_schema(await jobs.get(session, job_id))
+
+
+async def _progress(services: ApiServices, job: schemas.Job) -> AsyncIterator[dict[str, Any]]:
+    yield {"event": "progress", "data": job.model_dump_json()}
+    while job.status not in FINAL:
+        await asyncio.sleep(LOOK_EVERY_S)
+        now = await _read(services, job.id)
+        if now != job:
+            job = now
+            yield {"event": "progress", "data": job.model_dump_json()}

@@ -1,0 +1,85 @@
+"""`/kbs`: knowledge bases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, BackgroundTasks
+
+from core.db import kbs
+from core.db.models import KnowledgeBase
+from rag_service.api import schemas
+from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
+from rag_service.api.jobs import job_schema
+from rag_service.first_start import new_kb
+
+router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
+
+
+def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
+    return schemas.Kb(
+        id=kb.id,
+        name=kb.name,
+        description=kb.description,
+        store=kb.store,
+        embedder=kb.embedder,
+        dimensions=kb.dim,
+        chunk_characters=kb.settings["chunk_characters"],
+        documents=documents,
+        created_at=kb.created_at,
+    )
+
+
+@router.get("")
+async def list_kbs(
+    services: Services, _: AnyKey, cursor: Cursor, limit: Limit = 50
+) -> schemas.Page[schemas.Kb]:
+    """Knowledge bases by name."""
+    async with services.database.transaction() as session:
+        found = await kbs.page(session, limit=limit + 1, after=cursor)
+        counts = await kbs.searchable_documents(session, [kb.id for kb in found])
+    items = [kb_schema(kb, counts[kb.id]) for kb in found[:limit]]
+    more = encode_cursor(items[-1].name) if len(found) > limit else None
+    return schemas.Page(items=items, next_cursor=more)
+
+
+@router.post("", status_code=201)
+async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> schemas.Kb:
+    """Make a knowledge base with the service's store and embedder."""
+    kb = await new_kb(services.settings, name=body.name, description=body.description)
+    if body.chunk_characters is not None:
+        kb.settings = {"chunk_characters": body.chunk_characters}
+    async with services.database.transaction() as session:
+        kb = await kbs.create(session, kb)
+    return kb_schema(kb, 0)
+
+
+@router.get("/{kb}")
+async def get_kb(services: Services, _: AnyKey, kb: str) -> schemas.Kb:
+    """One knowledge base, by name or id."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb)
+        counts = await kbs.searchable_documents(session, [found.id])
+    return kb_schema(found, counts[found.id])
+
+
+@router.patch("/{kb}")
+async def update_kb(services: Services, _: AdminKey, kb: str, body: schemas.KbUpdate) -> schemas.Kb:
+    """Change name or description."""
+    changes = body.model_dump(exclude_none=True)
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        await kbs.rename(session, found, changes)
+        counts = await kbs.searchable_documents(session, [found.id])
+    return kb_schema(found, counts[found.id])
+
+
+@router.delete("/{kb}", status_code=202)
+async def delete_kb(services: Services, _: AdminKey, kb: str, after: BackgroundTasks) -> schemas.Job:
+    """Hide the knowledge base at once; the job removes its documents, files and indexes."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        found.deleted_at = datetime.now(UTC)
+        job = await services.intake.delete_kb(session, found)
+    after.add_task(services.signals.sweep)
+    return job_schema(job)

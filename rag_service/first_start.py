@@ -1,0 +1,72 @@
+"""What a database needs before the service can run: the schema, the queue, an admin key, a first knowledge base."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+import migrations
+from core.db import kbs, keys
+from core.db.models import ApiKey, KnowledgeBase
+from core.db.session import Database
+from core.settings import Settings
+from ingest.queue import install_queue
+from rag_service.wiring import EMBEDDERS, database_url
+
+DEFAULT_KB = "default"
+
+
+async def prepare(settings: Settings) -> None:
+    """Bring the database up to date; on the very first start make the admin key and the first knowledge base.
+
+    The key goes to `settings.admin_key_file` (only this user may read it) and is printed nowhere else.
+    Safe to run again, and by several machines at the same time.
+    """
+    url = database_url(settings)
+    migrations.upgrade(url)
+    if settings.broker.url is None:
+        install_queue(url)
+    database = Database(url)
+    try:
+        await _first_rows(database, settings)
+    finally:
+        await database.close()
+
+
+async def _first_rows(database: Database, settings: Settings) -> None:
+    async with database.transaction() as session:
+        await session.execute(select(func.pg_advisory_xact_lock(migrations.LOCK)))
+        if (await session.execute(select(func.count()).select_from(ApiKey))).scalar_one() > 0:
+            return
+        _, key = await keys.create(session, name="admin", role="admin")
+        await kbs.create(session, await new_kb(settings, name=DEFAULT_KB))
+        write_secret(settings.admin_key_file, key)
+
+
+async def new_kb(settings: Settings, *, name: str, description: str = "") -> KnowledgeBase:
+    """A knowledge base with the store and embedder of the settings; not in the database yet."""
+    embedder = EMBEDDERS[settings.embedder.kind](settings)
+    try:
+        return KnowledgeBase(
+            id=uuid.uuid4().hex[:12],
+            name=name,
+            description=description,
+            store=settings.store.kind,
+            embedder=embedder.name,
+            dim=embedder.dim,
+            generation=1,
+            settings={"chunk_characters": settings.ingest.chunk_characters},
+        )
+    finally:
+        await embedder.close()
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a file that only this user may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(secret + "\n")

@@ -1,0 +1,294 @@
+"""Which class does which job: the only file that names concrete classes. Opens and closes everything.
+
+A new store or model is one file of its own and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from celery import Celery
+
+from core.db.session import Database
+from core.errors import SettingsError
+from core.settings import Settings
+from ingest.chunkers.base import Chunker
+from ingest.chunkers.sentence import SentenceChunker
+from ingest.files import FileStore
+from ingest.intake import Intake
+from ingest.parsers import Limits
+from ingest.pipeline import IngestPipeline
+from ingest.queue import Signals, make_celery
+from ingest.runner import JobRunner
+from ingest.sandbox import parse_in_child
+from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser
+from models.embedders.base import Embedder
+from models.embedders.bundled import BundledEmbedder
+from models.llm.base import LLM, SamplingParams
+from models.llm.detect import running_ollama_model, served_model
+from models.llm.limits import LimitedLLM
+from models.llm.llama_cpp import LlamaCppLLM
+from models.llm.ollama import DEFAULT_URL as OLLAMA_URL
+from models.llm.ollama import OllamaLLM
+from models.llm.openai_compatible import OpenAICompatibleLLM
+from rag_service.answering.generate import (
+    CompletionGenerator,
+    ExtractiveGenerator,
+    Generator,
+    LlmGenerator,
+)
+from rag_service.answering.pipeline import AnsweringPipeline
+from rag_service.answering.prompt import Prompts
+from rag_service.answering.support import CoverageAndCosine, Thresholds
+from rerankers.compress import SentenceCompressor
+from rerankers.order import BestAtBothEnds
+from rerankers.rerank import CoverageReranker
+from retrievers.base import Rewriter
+from retrievers.rewrite import FollowUpRules, LlmRewriter
+from retrievers.two_stage import TwoStageRetriever
+from stores.base import VectorStore
+from stores.pgvector import PgVectorStore
+
+STORES: Mapping[str, Callable[[Settings], VectorStore]] = {
+    "pgvector": lambda settings: PgVectorStore(database_url(settings), settings.database.pool_size),
+}
+EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {
+    "bundled": lambda settings: BundledEmbedder(threads=settings.embedder.threads),
+}
+# For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py).
+SUPPORT: Mapping[str, Thresholds] = {
+    "bundled": Thresholds(coverage_weight=0.1, least=0.93),
+}
+
+
+def database_url(settings: Settings) -> str:
+    """Raises `SettingsError` where neither a server is named nor `rag-service up` has started one."""
+    if settings.database.url is None:
+        raise SettingsError(
+            "database.url is not set, and this process was not started by `rag-service up`.",
+            hint="Start the service with `rag-service up`, or set RAG_DATABASE__URL.",
+        )
+    return settings.database.url.get_secret_value()
+
+
+async def make_llm(settings: Settings) -> LLM | None:
+    """The language model that the settings name (`auto`: that is there), or None for extractive answers."""
+    llm = await _engine(settings)
+    if llm is None:
+        return None
+    return LimitedLLM(llm, concurrency=settings.llm.concurrency, timeout_s=settings.llm.timeout_s)
+
+
+async def _engine(settings: Settings) -> LLM | None:
+    s = settings.llm
+    kind = await _engine_kind(settings)
+    if kind == "extractive":
+        return None
+    if kind == "llama-cpp":
+        assert s.model_path is not None
+        return LlamaCppLLM(
+            model_path=s.model_path,
+            context_tokens=s.context_tokens,
+            prompt_style=s.prompt_style,
+            concurrency=1,
+            timeout_s=s.timeout_s,
+        )
+    key = s.api_key.get_secret_value() if s.api_key else None
+    if kind == "openai":
+        assert s.url is not None
+        return OpenAICompatibleLLM(
+            url=s.url,
+            model=s.model or await served_model(s.url, key),
+            context_tokens=s.context_tokens,
+            prompt_style=s.prompt_style,
+            api_key=key,
+            timeout_s=s.timeout_s,
+        )
+    url = s.url or OLLAMA_URL
+    model = s.model or await running_ollama_model(url)
+    if model is None:
+        raise SettingsError(
+            f"llm.kind is ollama, but the Ollama at {url} does not answer or has no chat model.",
+            hint="Start it (`ollama serve`), pull a model (`ollama pull qwen3:4b`), or set RAG_LLM__MODEL.",
+        )
+    return OllamaLLM(
+        model=model,
+        context_tokens=s.context_tokens,
+        url=url,
+        prompt_style=s.prompt_style,
+        timeout_s=s.timeout_s,
+    )
+
+
+async def _engine_kind(settings: Settings) -> str:
+    s = settings.llm
+    if s.kind != "auto":
+        return s.kind
+    if s.model_path is not None:
+        return "llama-cpp"
+    if s.url is not None:
+        return "openai"
+    return "ollama" if await running_ollama_model(OLLAMA_URL) else "extractive"
+
+
+def make_generator(settings: Settings, llm: LLM | None) -> Generator:
+    if llm is None:
+        return ExtractiveGenerator()
+    params = SamplingParams(max_new_tokens=settings.llm.max_new_tokens, temperature=settings.llm.temperature)
+    if settings.llm.prompt_style == "completion":
+        return CompletionGenerator(llm, params)
+    return LlmGenerator(llm, params)
+
+
+def make_rewriter(settings: Settings, llm: LLM | None) -> Rewriter:
+    # A base model continues texts; it cannot be told to rewrite a question.
+    if llm is None or settings.llm.prompt_style == "completion":
+        return FollowUpRules()
+    return LlmRewriter(llm)
+
+
+def make_chunker(embedder: Embedder, characters: int) -> Chunker:
+    return SentenceChunker(
+        characters=characters, max_tokens=embedder.max_tokens, count_tokens=embedder.count_tokens
+    )
+
+
+@asynccontextmanager
+async def _ground(
+    settings: Settings,
+) -> AsyncIterator[tuple[Database, FileStore, dict[str, VectorStore], Embedder]]:
+    async with AsyncExitStack() as stack:
+        database = Database(database_url(settings), pool_size=settings.database.pool_size)
+        stack.push_async_callback(database.close)
+        files = FileStore(settings.files_dir)
+        files.open()
+        stores: dict[str, VectorStore] = {settings.store.kind: STORES[settings.store.kind](settings)}
+        for store in stores.values():
+            await store.open()
+            stack.push_async_callback(store.close)
+        embedder = EMBEDDERS[settings.embedder.kind](settings)
+        stack.push_async_callback(embedder.close)
+        yield database, files, stores, embedder
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """What the API needs."""
+
+    settings: Settings
+    database: Database
+    files: FileStore
+    stores: Mapping[str, VectorStore]
+    embedder: Embedder
+    llm: LLM | None
+    intake: Intake
+    signals: Signals
+    answering: AnsweringPipeline
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
+    """Everything the API needs, open; closed when the block ends."""
+    async with _ground(settings) as (database, files, stores, embedder), AsyncExitStack() as stack:
+        llm = await make_llm(settings)
+        if llm is not None:
+            stack.push_async_callback(llm.close)
+        signals = Signals(_celery(settings), database)
+        stack.callback(signals.close)
+        answering = AnsweringPipeline(
+            database=database,
+            rewriter=make_rewriter(settings, llm),
+            retriever=TwoStageRetriever(
+                embedder=embedder, database=database, documents=settings.retrieval.documents
+            ),
+            reranker=CoverageReranker(),
+            support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),
+            compressor=SentenceCompressor(),
+            orderer=BestAtBothEnds(),
+            prompts=Prompts(folder=settings.answer.template_dir, default=settings.answer.template),
+            generator=make_generator(settings, llm),
+        )
+        yield ApiServices(
+            settings, database, files, stores, embedder, llm, Intake(database, files), signals, answering
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerServices:
+    """What a worker needs."""
+
+    runner: JobRunner
+    signals: Signals
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[WorkerServices]:
+    """Everything a worker needs, open; closed when the block ends."""
+    async with _ground(settings) as (database, files, stores, embedder), AsyncExitStack() as stack:
+        llm = await _summary_llm(settings)
+        if llm is not None:
+            stack.push_async_callback(llm.close)
+        pipeline = IngestPipeline(
+            parse=partial(
+                parse_in_child,
+                limits=Limits(
+                    max_pages=settings.ingest.max_pages, max_characters=settings.ingest.max_characters
+                ),
+                timeout_s=settings.ingest.parse_timeout_s,
+                memory_mb=settings.ingest.parse_memory_mb,
+            ),
+            make_chunker=partial(make_chunker, embedder),
+            summariser=_summariser(llm),
+            embedder=embedder,
+            stores=stores,
+        )
+        signals = Signals(_celery(settings), database)
+        stack.callback(signals.close)
+        runner = JobRunner(
+            database=database,
+            files=files,
+            pipeline=pipeline,
+            stores=stores,
+            owner=owner,
+            lease=timedelta(seconds=settings.worker.lease_s),
+            max_attempts=settings.worker.max_attempts,
+            default_chunk_characters=settings.ingest.chunk_characters,
+        )
+        yield WorkerServices(runner, signals)
+
+
+async def _summary_llm(settings: Settings) -> LLM | None:
+    """The LLM that writes summaries, if one shall.
+
+    With `auto`, an embedded model does not: the worker would load a second copy of it.
+    Nor does a base model, which cannot be told to summarise.
+    """
+    wish = settings.ingest.summarise
+    if wish == "extractive":
+        return None
+    if wish == "auto" and (
+        settings.llm.prompt_style == "completion" or await _engine_kind(settings) == "llama-cpp"
+    ):
+        return None
+    llm = await make_llm(settings)
+    if llm is None and wish == "llm":
+        raise SettingsError(
+            "ingest.summarise is llm, but no language model is configured.", hint="Set RAG_LLM__KIND."
+        )
+    return llm
+
+
+def _summariser(llm: LLM | None) -> Summariser:
+    return ExtractiveSummariser() if llm is None else LlmSummariser(llm)
+
+
+def celery_broker(settings: Settings) -> str | None:
+    return settings.broker.url.get_secret_value() if settings.broker.url else None
+
+
+def _celery(settings: Settings) -> Celery:
+    return make_celery(database_url=database_url(settings), broker_url=celery_broker(settings))
