@@ -11,6 +11,7 @@ from functools import partial
 
 import psycopg
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 import migrations
@@ -157,7 +158,7 @@ def _queue(settings: Settings) -> str:
         address = connection.as_uri()  # without the password
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
-        except connection.connection_errors as error:
+        except OperationalError as error:
             raise Unavailable(
                 f"The broker at {address} does not answer ({error}).", hint="Check RAG_BROKER__URL."
             ) from None
