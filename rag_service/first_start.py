@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 from sqlalchemy import func, select
 
 import migrations
 from core.db import kbs, keys
-from core.db.models import ApiKey, KnowledgeBase
+from core.db.models import ApiKey
 from core.db.session import Database
 from core.settings import Settings
 from ingest.queue import install_queue
-from rag_service.wiring import EMBEDDERS, database_url
+from rag_service.new_kb import new_kb
+from rag_service.wiring import database_url
 
 DEFAULT_KB = "default"
 
@@ -44,24 +44,6 @@ async def _first_rows(database: Database, settings: Settings) -> None:
         _, key = await keys.create(session, name="admin", role="admin")
         await kbs.create(session, await new_kb(settings, name=DEFAULT_KB))
         write_secret(settings.admin_key_file, key)
-
-
-async def new_kb(settings: Settings, *, name: str, description: str = "") -> KnowledgeBase:
-    """A knowledge base with the store and embedder of the settings; not in the database yet."""
-    embedder = EMBEDDERS[settings.embedder.kind](settings)
-    try:
-        return KnowledgeBase(
-            id=uuid.uuid4().hex[:12],
-            name=name,
-            description=description,
-            store=settings.store.kind,
-            embedder=embedder.name,
-            dim=embedder.dim,
-            generation=1,
-            settings={"chunk_characters": settings.ingest.chunk_characters},
-        )
-    finally:
-        await embedder.close()
 
 
 def write_secret(path: Path, secret: str) -> None:

@@ -1,11 +1,14 @@
 """Which class does which job: the only file that names concrete classes. Opens and closes everything.
 
-A new store or model is one file of its own and one line here.
+A new store or model is one file of its own and one builder here. A builder imports what it builds, so that
+only the drivers that the settings ask for are loaded.
 """
+
+# ruff: noqa: PLC0415 (imports inside the builders)
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +18,7 @@ from celery import Celery
 
 from core.db.session import Database
 from core.errors import SettingsError
-from core.settings import Settings
+from core.settings import LlmSettings, Settings
 from ingest.chunkers.base import Chunker
 from ingest.chunkers.sentence import SentenceChunker
 from ingest.files import FileStore
@@ -27,14 +30,9 @@ from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
 from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser
 from models.embedders.base import Embedder
-from models.embedders.bundled import BundledEmbedder
 from models.llm.base import LLM, SamplingParams
 from models.llm.detect import running_ollama_model, served_model
 from models.llm.limits import LimitedLLM
-from models.llm.llama_cpp import LlamaCppLLM
-from models.llm.ollama import DEFAULT_URL as OLLAMA_URL
-from models.llm.ollama import OllamaLLM
-from models.llm.openai_compatible import OpenAICompatibleLLM
 from rag_service.answering.generate import (
     CompletionGenerator,
     ExtractiveGenerator,
@@ -51,14 +49,24 @@ from retrievers.base import Rewriter
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
-from stores.pgvector import PgVectorStore
 
-STORES: Mapping[str, Callable[[Settings], VectorStore]] = {
-    "pgvector": lambda settings: PgVectorStore(database_url(settings), settings.database.pool_size),
-}
-EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {
-    "bundled": lambda settings: BundledEmbedder(threads=settings.embedder.threads),
-}
+OLLAMA_URL = "http://127.0.0.1:11434"
+
+
+def _pgvector(settings: Settings) -> VectorStore:
+    from stores.pgvector import PgVectorStore
+
+    return PgVectorStore(database_url(settings), settings.database.pool_size)
+
+
+def _bundled(settings: Settings) -> Embedder:
+    from models.embedders.bundled import BundledEmbedder
+
+    return BundledEmbedder(threads=settings.embedder.threads)
+
+
+STORES: Mapping[str, Callable[[Settings], VectorStore]] = {"pgvector": _pgvector}
+EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {"bundled": _bundled}
 # For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py).
 SUPPORT: Mapping[str, Thresholds] = {
     "bundled": Thresholds(coverage_weight=0.1, least=0.93),
@@ -84,30 +92,44 @@ async def make_llm(settings: Settings) -> LLM | None:
 
 
 async def _engine(settings: Settings) -> LLM | None:
-    s = settings.llm
     kind = await _engine_kind(settings)
-    if kind == "extractive":
-        return None
-    if kind == "llama-cpp":
-        assert s.model_path is not None
-        return LlamaCppLLM(
-            model_path=s.model_path,
-            context_tokens=s.context_tokens,
-            prompt_style=s.prompt_style,
-            concurrency=1,
-            timeout_s=s.timeout_s,
-        )
+    return await ENGINES[kind](settings.llm)
+
+
+async def _no_engine(_: LlmSettings) -> None:
+    return None
+
+
+async def _llama_cpp(s: LlmSettings) -> LLM:
+    from models.llm.llama_cpp import LlamaCppLLM
+
+    assert s.model_path is not None  # the settings refuse this kind without it
+    return LlamaCppLLM(
+        model_path=s.model_path,
+        context_tokens=s.context_tokens,
+        prompt_style=s.prompt_style,
+        timeout_s=s.timeout_s,
+    )
+
+
+async def _openai(s: LlmSettings) -> LLM:
+    from models.llm.openai_compatible import OpenAICompatibleLLM
+
+    assert s.url is not None  # the settings refuse this kind without it
     key = s.api_key.get_secret_value() if s.api_key else None
-    if kind == "openai":
-        assert s.url is not None
-        return OpenAICompatibleLLM(
-            url=s.url,
-            model=s.model or await served_model(s.url, key),
-            context_tokens=s.context_tokens,
-            prompt_style=s.prompt_style,
-            api_key=key,
-            timeout_s=s.timeout_s,
-        )
+    return OpenAICompatibleLLM(
+        url=s.url,
+        model=s.model or await served_model(s.url, key),
+        context_tokens=s.context_tokens,
+        prompt_style=s.prompt_style,
+        api_key=key,
+        timeout_s=s.timeout_s,
+    )
+
+
+async def _ollama(s: LlmSettings) -> LLM:
+    from models.llm.ollama import OllamaLLM
+
     url = s.url or OLLAMA_URL
     model = s.model or await running_ollama_model(url)
     if model is None:
@@ -122,6 +144,14 @@ async def _engine(settings: Settings) -> LLM | None:
         prompt_style=s.prompt_style,
         timeout_s=s.timeout_s,
     )
+
+
+ENGINES: Mapping[str, Callable[[LlmSettings], Awaitable[LLM | None]]] = {
+    "extractive": _no_engine,
+    "llama-cpp": _llama_cpp,
+    "openai": _openai,
+    "ollama": _ollama,
+}
 
 
 async def _engine_kind(settings: Settings) -> str:

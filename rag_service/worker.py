@@ -8,10 +8,12 @@ import os
 import secrets
 import socket
 import threading
+import warnings
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 
 from core.errors import RagError
@@ -71,6 +73,8 @@ def _serve(settings: Settings, services: WorkerServices, loop: _Loop) -> None:
         loop.submit(services.runner.stop())  # else Celery would wait for long jobs to end
 
     worker_shutting_down.connect(stop, weak=False)
+    # Celery warns of root because of pickled messages; ours are JSON with a job's id.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
         pool="threads",
         concurrency=settings.worker.concurrency,

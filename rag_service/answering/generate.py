@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ _NOTE = {
     "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
+_LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 # A base model does not know where its answer begins or ends; these lines tell it.
 _ANSWER_LINE = {"zh": "\n回答：", "en": "\nAnswer:"}
 COMPLETION_STOPS = (
@@ -141,7 +143,7 @@ def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST
         text = passage.text
         for place, span in enumerate(sentences(text)):
             sentence = " ".join(text[span.start : span.end].split())
-            share = len(wanted.intersection(terms(sentence))) / max(len(wanted), 1)
+            share = len(wanted.intersection(terms(_LINK_TARGET.sub("]", sentence)))) / max(len(wanted), 1)
             scored.append((-share / (1 + 0.2 * rank), rank, place, sentence))
     scored.sort()
     if not scored:

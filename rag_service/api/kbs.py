@@ -11,7 +11,7 @@ from core.db.models import KnowledgeBase
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
-from rag_service.first_start import new_kb
+from rag_service.new_kb import new_kb
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 

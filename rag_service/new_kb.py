@@ -1,0 +1,27 @@
+"""What a new knowledge base is made of."""
+
+from __future__ import annotations
+
+import uuid
+
+from core.db.models import KnowledgeBase
+from core.settings import Settings
+from rag_service.wiring import EMBEDDERS
+
+
+async def new_kb(settings: Settings, *, name: str, description: str = "") -> KnowledgeBase:
+    """A knowledge base with the store and embedder of the settings; not in the database yet."""
+    embedder = EMBEDDERS[settings.embedder.kind](settings)
+    try:
+        return KnowledgeBase(
+            id=uuid.uuid4().hex[:12],
+            name=name,
+            description=description,
+            store=settings.store.kind,
+            embedder=embedder.name,
+            dim=embedder.dim,
+            generation=1,
+            settings={"chunk_characters": settings.ingest.chunk_characters},
+        )
+    finally:
+        await embedder.close()
