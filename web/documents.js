@@ -172,11 +172,13 @@ function limiter(most) {
 
 /** The files of a drop, folders included, as `{ file, name }` with their path inside the drop. */
 export async function droppedFiles(transfer) {
-  // Entries must be taken before the first await: the drop's data is gone afterwards.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const found = await Promise.all(entries.map(filesOf));
+  // Everything is taken before the first await: the drop's data is gone afterwards.
+  const dropped = [...transfer.items].filter((item) => item.kind === "file").map(entryOrFile);
+  const found = await Promise.all(dropped.map((each) => (each instanceof File ? [{ file: each, name: each.name }] : filesOf(each))));
   return found.flat();
 }
+
+const entryOrFile = (item) => item.webkitGetAsEntry() ?? item.getAsFile(); // dropped by a script: no entry
 
 async function filesOf(entry) {
   if (entry.name.startsWith(".")) return []; // hidden: .DS_Store, .git

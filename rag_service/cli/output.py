@@ -48,7 +48,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else one_line(str(cell))) for cell in row))
+        table.add_row(*(Text("" if cell is None else one_line(str(cell), most=1000)) for cell in row))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000  # for grep and awk: one row, one line
