@@ -31,4 +31,4 @@ test-all: ## Run everything that CI runs
 bench-retrieval: ## Measure retrieval on a data set: make bench-retrieval DATA=folder
 	@test -n "$(DATA)" || { echo 'Name the data set: make bench-retrieval DATA=folder' >&2; exit 2; }
 	@scripts/bootstrap.sh dev
-	.venv/bin/python -m benchmarks.retrieval $(DATA)
+	@.venv/bin/python -m benchmarks.retrieval $(DATA)

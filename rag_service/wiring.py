@@ -165,12 +165,12 @@ async def _engine_kind(settings: Settings) -> str:
     return "ollama" if await running_ollama_model(OLLAMA_URL) else "extractive"
 
 
-def make_generator(settings: Settings, llm: LLM | None) -> Generator:
+def make_generator(settings: Settings, llm: LLM | None, prompts: Prompts) -> Generator:
     if llm is None:
         return ExtractiveGenerator()
     params = SamplingParams(max_new_tokens=settings.llm.max_new_tokens, temperature=settings.llm.temperature)
     if settings.llm.prompt_style == "completion":
-        return CompletionGenerator(llm, params)
+        return CompletionGenerator(llm, params, prompts)
     return LlmGenerator(llm, params)
 
 
@@ -229,6 +229,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             stack.push_async_callback(llm.close)
         signals = Signals(_celery(settings), database)
         stack.callback(signals.close)
+        prompts = Prompts(folder=settings.answer.template_dir, default=settings.answer.template)
         answering = AnsweringPipeline(
             database=database,
             rewriter=make_rewriter(settings, llm),
@@ -239,8 +240,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),
             compressor=SentenceCompressor(),
             orderer=BestAtBothEnds(),
-            prompts=Prompts(folder=settings.answer.template_dir, default=settings.answer.template),
-            generator=make_generator(settings, llm),
+            prompts=prompts,
+            generator=make_generator(settings, llm, prompts),
         )
         yield ApiServices(
             settings, database, files, stores, embedder, llm, Intake(database, files), signals, answering

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from core.text import is_cjk, question_terms, sentences, terms
 from core.types import Passage
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams
+from rag_service.answering.prompt import Prompts
 
 EXTRACTIVE_NAME = "extractive (no language model)"
 _NOTE = {
@@ -18,18 +20,6 @@ _NOTE = {
 }
 _MOST_SENTENCES = 3
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
-# A base model does not know where its answer begins or ends; these lines tell it.
-_ANSWER_LINE = {"zh": "\n回答：", "en": "\nAnswer:"}
-COMPLETION_STOPS = (
-    "\n\n",
-    "\n```",
-    "\n我的问题",
-    "\n问题",
-    "\n回答",
-    "\nMy question",
-    "\nQuestion",
-    "\nAnswer",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,7 @@ class Generator(Protocol):
         """What the reader must know before the answer; it is no part of it and needs no citation."""
         ...
 
-    def stream(self, task: Task) -> AsyncIterator[Delta]: ...
+    def stream(self, task: Task) -> AsyncGenerator[Delta, None]: ...
 
 
 class LlmGenerator:
@@ -77,39 +67,80 @@ class LlmGenerator:
     def preamble(self, question: str) -> str:
         return ""
 
-    def stream(self, task: Task) -> AsyncIterator[Delta]:
+    def stream(self, task: Task) -> AsyncGenerator[Delta, None]:
         return self._llm.stream(self._messages(task), self._params)
 
     def _messages(self, task: Task) -> list[Message]:
         return [Message(Role.USER, task.prompt)]
 
 
-class CompletionGenerator(LlmGenerator):
-    """For base models, which continue a text instead of answering a message."""
+# A base model does not follow instructions, it continues texts. Shown three answered prompts of the same form
+# it answers the fourth in one line; without them it repeats the question or runs on.
+_ANSWER_LINE = {"zh": "\n回答：", "en": "\nAnswer: "}
+_EXAMPLES = {
+    "zh": (
+        (
+            "谁是财务部经理？",
+            ("李华于2015年加入研发部，现任高级工程师。", "张敏是财务部经理。"),
+            "财务部经理是张敏。",
+        ),
+        ("押金是多少？", ("本合同的押金为两千元，租期满后七日内退还。", "租金按月支付。"), "押金是两千元。"),
+        ("泰山有多高？", ("泰山海拔1532.7米，位于山东省。", "图书馆上午九点开放。"), "泰山高1532.7米。"),
+    ),
+    "en": (
+        (
+            "Who manages finance?",
+            ("Tom joined research in 2015 and is a senior engineer.", "Mary Smith manages finance."),
+            "Mary Smith manages finance.",
+        ),
+        (
+            "How much is the deposit?",
+            ("The deposit is 2,000 dollars and is returned within seven days.", "Rent is paid monthly."),
+            "The deposit is 2,000 dollars.",
+        ),
+        (
+            "How high is Mount Tai?",
+            ("Mount Tai is 1,532.7 metres high.", "The library opens at nine."),
+            "Mount Tai is 1,532.7 metres high.",
+        ),
+    ),
+}
+_EXAMPLES_WEIGHT = 400.0
+_ONE_LINE = ("\n", "```")
 
-    def __init__(self, llm: LLM, params: SamplingParams) -> None:
-        stops = tuple(dict.fromkeys([*params.stop, *COMPLETION_STOPS]))
-        super().__init__(
-            llm,
-            SamplingParams(
-                max_new_tokens=params.max_new_tokens,
-                temperature=params.temperature,
-                repetition_penalty=params.repetition_penalty,
-                stop=stops,
-            ),
-        )
+
+class CompletionGenerator(LlmGenerator):
+    """For base models: the prompt comes after worked examples, and the answer is the rest of its line."""
+
+    def __init__(self, llm: LLM, params: SamplingParams, prompts: Prompts) -> None:
+        super().__init__(llm, replace(params, stop=(*params.stop, *_ONE_LINE)))
+        self._examples = {language: _worked(prompts, language) for language in _EXAMPLES}
+
+    @property
+    def passage_budget(self) -> float:
+        return max(super().passage_budget - _EXAMPLES_WEIGHT, 200.0)
 
     def _messages(self, task: Task) -> list[Message]:
-        line = _ANSWER_LINE["zh" if is_cjk(task.question) else "en"]
-        return [Message(Role.USER, task.prompt + line)]
+        language = "zh" if is_cjk(task.question) else "en"
+        text = self._examples[language] + task.prompt + _ANSWER_LINE[language].rstrip()
+        return [Message(Role.USER, text)]
 
-    async def stream(self, task: Task) -> AsyncIterator[Delta]:
-        """Without the white space that a base model begins with."""
+    async def stream(self, task: Task) -> AsyncGenerator[Delta, None]:
+        """Without the space that the answer begins with."""
         begun = False
-        async for delta in self._llm.stream(self._messages(task), self._params):
-            text = delta.text if begun else delta.text.lstrip()
-            begun = begun or bool(text)
-            yield Delta(text, delta.finish_reason, delta.usage)
+        async with aclosing(super().stream(task)) as deltas:
+            async for delta in deltas:
+                text = delta.text if begun else delta.text.lstrip()
+                begun = begun or bool(text)
+                yield replace(delta, text=text)
+
+
+def _worked(prompts: Prompts, language: str) -> str:
+    """The examples as prompts in the service's own form, each with its answer."""
+    return "".join(
+        f"{prompts.render(question, passages, template=language)}{_ANSWER_LINE[language]}{answer}\n\n"
+        for question, passages, answer in _EXAMPLES[language]
+    )
 
 
 class ExtractiveGenerator:
@@ -126,30 +157,35 @@ class ExtractiveGenerator:
     def preamble(self, question: str) -> str:
         return _NOTE["zh" if is_cjk(question) else "en"]
 
-    async def stream(self, task: Task) -> AsyncIterator[Delta]:
+    async def stream(self, task: Task) -> AsyncGenerator[Delta, None]:
         for sentence in best_sentences(task.question, task.passages):
             yield Delta(sentence + "\n")
         yield Delta(finish_reason=FinishReason.STOP)
 
 
 def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES) -> list[str]:
-    """The sentences with the largest share of the question's terms, those of better passages first among equals.
+    """The sentences with the largest share of the question's terms, better passages first among equals.
 
-    Without any shared term (another language, say) the beginning of the best passage.
+    The sentence before counts a third: what it names, the next one explains. A sentence that only repeats the
+    question (a heading, say) is left out. Without any shared term (another language, say) the beginning of
+    the best passage.
     """
-    wanted = set(question_terms(question))
+    asked = set(question_terms(question))
+    repeated = asked.union(terms(question))
     scored: list[tuple[float, int, int, str]] = []
     for rank, passage in enumerate(passages):
-        text = passage.text
-        for place, span in enumerate(sentences(text)):
-            sentence = " ".join(text[span.start : span.end].split())
-            share = len(wanted.intersection(terms(_LINK_TARGET.sub("]", sentence)))) / max(len(wanted), 1)
-            scored.append((-share / (1 + 0.2 * rank), rank, place, sentence))
-    scored.sort()
+        before = 0.0
+        for place, span in enumerate(sentences(passage.text)):
+            sentence = " ".join(passage.text[span.start : span.end].split())
+            words = set(terms(_LINK_TARGET.sub("]", sentence)))
+            share = len(words & asked) / max(len(asked), 1)
+            if not words <= repeated:
+                scored.append(((share + before / 3) / (1 + 0.2 * rank), rank, place, sentence))
+            before = share
+    scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
     if not scored:
         return []
     best = scored[0][0]
-    chosen = [entry for entry in scored[:most] if best == 0 or entry[0] <= best / 2]
     if best == 0:
-        chosen = chosen[:1]
-    return [entry[3] for entry in chosen]
+        return [min(scored, key=lambda entry: entry[1:3])[3]]
+    return [entry[3] for entry in scored[:most] if entry[0] >= best / 2]

@@ -119,7 +119,7 @@ class AnsweringPipeline:
         finish, usage = FinishReason.STOP, Usage()
         with trace.stage("generate", inputs=1) as stage:
             start = time.perf_counter()
-            async with aclosing(self._generator.stream(task)) as deltas:  # type: ignore[type-var]
+            async with aclosing(self._generator.stream(task)) as deltas:
                 async for delta in deltas:
                     if delta.text and "first_token_ms" not in stage.notes:
                         stage.notes["first_token_ms"] = round((time.perf_counter() - start) * 1000, 2)
@@ -192,7 +192,8 @@ class AnsweringPipeline:
         with trace.stage("prompt", inputs=len(ordered)) as stage:
             # The template gets the question as it was asked; what it points back at is in the search.
             question = search.query.standalone if ask.history else ask.question
-            prompt = self._prompts.render(question, ordered, template=ask.template)
+            texts = [passage.text for passage in ordered]
+            prompt = self._prompts.render(question, texts, template=ask.template)
             stage.outputs = 1
             stage.notes = {"characters": len(prompt)}
         return Task(question, prompt, tuple(kept))

@@ -14,7 +14,6 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from core.errors import InvalidValue, SettingsError
 from core.text import language
-from core.types import Passage
 
 BUILT_IN = Path(__file__).parent / "templates"
 AUTO = "auto"
@@ -40,8 +39,11 @@ class Prompts:
         if default != AUTO and not self._exists(default):
             raise SettingsError(f"answer.template is {default}, but there is no {default}.jinja.")
 
-    def render(self, question: str, passages: Sequence[Passage], *, template: str | None = None) -> str:
-        """The prompt. Raises `InvalidValue` if the template is unknown or broken."""
+    def render(self, question: str, passages: Sequence[str], *, template: str | None = None) -> str:
+        """The prompt for a question and the texts of its passages.
+
+        Raises `InvalidValue` if the template is unknown or broken.
+        """
         name = template or self._default
         if name == AUTO:
             name = language(question)
@@ -51,7 +53,7 @@ class Prompts:
             )
         try:
             return self._environment.get_template(f"{name}.jinja").render(
-                passages=[defused(passage.text) for passage in passages], content=question
+                passages=[defused(passage) for passage in passages], content=question
             )
         except TemplateError as error:
             raise InvalidValue(f"The prompt template '{name}' is broken: {error.message}") from error
