@@ -128,8 +128,8 @@ def sentences(text: str, span: Span | None = None) -> Iterator[Span]:
     A line break ends a sentence unless the line looks wrapped: long, without an ender, and followed by a
     line that is no list item, heading or table row.
     """
-    start = span.start if span else 0
-    stop = span.end if span else len(text)
+    start = 0 if span is None else span.start  # an empty span is falsy
+    stop = len(text) if span is None else span.end
     begin = start
     for match in _SENTENCE_END.finditer(text, start, stop):
         if not _ends_sentence(text, begin, match, stop):
