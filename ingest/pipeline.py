@@ -138,12 +138,23 @@ class IngestPipeline:
         chunk_vectors: NDArray[np.float32],
     ) -> None:
         for batch in _batches(records):
-            own = await self._embedder.embed_passages([record.indexed_text for record in batch])
             vectors = [
-                _with_centroid(vector, chunk_vectors, summaries[record.position].part)
-                for record, vector in zip(batch, own, strict=True)
+                await self._summary_vector(record, summaries[record.position].part, chunk_vectors)
+                for record in batch
             ]
             await store.upsert(target.index(IndexKind.SUMMARIES), _embedded(batch, vectors))
+
+    async def _summary_vector(self, record: Record, part: Part, chunk_vectors: NDArray[np.float32]) -> Vector:
+        """Half the summary's own vector, half the centroid of its chunks; of one chunk, the chunk's own.
+
+        A centroid finds the documents of detail questions, whose words a summary leaves out: used as a filter,
+        centroids lose 1 to 4 points of recall where lead sentences lose up to 16 (docs/benchmarks.md).
+        """
+        centroid = _unit(chunk_vectors[list(part.chunks)].mean(axis=0))
+        if len(part.chunks) == 1:
+            return centroid  # the summary repeats the chunk: embedding it would double the work for short documents
+        own = await self._embedder.embed_passages([record.indexed_text])
+        return _unit(own[0] + centroid)
 
     def _check_embedder(self, target: Target) -> None:
         if target.embedder != self._embedder.name:
@@ -183,12 +194,5 @@ def _summary_record(summary: Summary, position: int, document_id: str, revision:
     )
 
 
-def _with_centroid(own: Vector, chunk_vectors: NDArray[np.float32], part: Part) -> Vector:
-    """Half the summary's own vector, half the centroid of its chunks, at unit length.
-
-    A centroid finds the documents of detail questions, whose words a summary leaves out: used as a filter,
-    centroids lose 1 to 4 points of recall where lead sentences lose up to 16 (docs/benchmarks.md).
-    """
-    centroid = chunk_vectors[list(part.chunks)].mean(axis=0)
-    mixed = own + centroid / max(float(np.linalg.norm(centroid)), 1e-9)
-    return np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-9), dtype=np.float32)
+def _unit(vector: Vector) -> Vector:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
