@@ -25,7 +25,8 @@ from rag_service.cli.ingest import add_files, find_files, in_words
 from rag_service.local.postgres import make_data_dir
 from rag_service.local.processes import die_with_parent
 
-QUESTIONS = ("正式员工每年有多少天年假？", "How long is the warranty of the Atlas 9?")
+QUESTIONS = ("女员工产假是多少天？", "How long is the warranty of the Atlas 9?")
+PASSAGES = 1  # a model of 270 million parameters mixes up what several passages say
 READY = "rag-service is ready: "  # what `rag-service up` prints before its address
 STOP_TIMEOUT_S = 60.0
 
@@ -45,7 +46,7 @@ def demo() -> None:
         typer.echo(f"Demo documents: {in_words(outcomes)}")
         for question in QUESTIONS:
             typer.echo(f"\n{question}")
-            answer = stream_answer(api, "default", {"question": question})
+            answer = stream_answer(api, "default", {"question": question, "top_k": PASSAGES})
             print_answer(answer)
             check(answer, model.path)
     typer.echo("\nThe demo works. Start the service with `rag-service up`.")
@@ -121,7 +122,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 def check(answer: AskResponse, model: Path) -> None:
     """Raise `ModelError` unless the model itself wrote the answer and the answer is cited."""
-    if answer.model == "extractive" or answer.degraded:
+    if model.stem not in answer.model or answer.degraded:
         raise ModelError(f"The answer was not written by {model.name}: {answer.model}, {answer.degraded}.")
     if not answer.citations:
         raise ModelError("The answer cites no passage.", hint="The logs in the demo's data folder say more.")
