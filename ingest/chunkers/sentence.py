@@ -73,7 +73,7 @@ class SentenceChunker:
             end = self._longest(text, start, sentence.end)
             if end < sentence.end:
                 end = _last_break(text, start, end)
-            yield Span(start, end)
+            yield Span(start, start + len(text[start:end].rstrip()))
             start = end
             while start < sentence.end and text[start].isspace():
                 start += 1
