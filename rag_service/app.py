@@ -27,7 +27,6 @@ SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
-DOCS_PATHS = ("/docs", "/redoc")  # these pages load their scripts from elsewhere
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,6 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         responses=errors.PROBLEMS,
+        docs_url=None,  # these pages would load scripts from elsewhere; the document itself is /openapi.json
+        redoc_url=None,
     )
     for module in (health, kbs, documents, jobs, ask, conversations, keys):
         app.include_router(module.router, prefix=API_PREFIX)
@@ -92,10 +93,6 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in DOCS_PATHS:
-            await self._app(scope, receive, send)
-            return
-
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS.items()]
