@@ -83,7 +83,7 @@ class LlmRewriter:
         prompt = INSTRUCTION[language].format(history=said, question=question)
         params = SamplingParams(max_new_tokens=128, temperature=0.0)
         answer = await complete(self._llm, [Message(Role.USER, prompt)], params)
-        lines = answer.strip().strip('"“”').splitlines()
-        if not lines or not 0 < len(lines[0].strip()) <= LONGEST_QUESTION:
+        rewritten = answer.strip().partition("\n")[0].strip(' "“”')
+        if not 0 < len(rewritten) <= LONGEST_QUESTION:
             return by_rules
-        return Query(question, (lines[0].strip(),))
+        return Query(question, (rewritten,))

@@ -1,0 +1,105 @@
+"""Rewriting: a follow-up is searched with what it points back at, a question of its own as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from models.llm.base import Delta, FinishReason, Message, SamplingParams
+from retrievers.base import Turn
+from retrievers.rewrite import LONGEST_QUESTION, AsIs, FollowUpRules, LlmRewriter
+
+LEAVE = Turn("How long is parental leave?", "16 weeks.")
+VACATION = Turn("年假有几天？", "十天。")
+
+
+@pytest.mark.parametrize(
+    ("history", "question", "search"),
+    [
+        ([LEAVE], "Who pays for it?", "How long is parental leave? Who pays for it?"),
+        ([LEAVE], "And for fathers?", "How long is parental leave? And for fathers?"),
+        ([LEAVE], "Why?", "How long is parental leave? Why?"),
+        ([VACATION], "它可以结转吗？", "年假有几天？它可以结转吗？"),
+        ([VACATION], "病假呢？", "年假有几天？病假呢？"),
+        ([VACATION], "那么婚假有几天", "年假有几天？那么婚假有几天"),
+        (
+            [LEAVE, Turn("Who pays for it?", "The company.")],
+            "Is that taxed?",
+            "How long is parental leave? Who pays for it? Is that taxed?",
+        ),
+    ],
+)
+async def test_a_follow_up_is_searched_with_the_question_that_it_points_back_at(
+    history: list[Turn], question: str, search: str
+) -> None:
+    query = await FollowUpRules().rewrite(question, history)
+    assert (query.text, query.standalone) == (question, search)
+
+
+@pytest.mark.parametrize(
+    ("history", "question"),
+    [
+        ([], "Who pays for it?"),
+        ([], "它可以结转吗？"),
+        ([LEAVE], "How is the expense report submitted?"),
+        ([VACATION], "差旅报销的标准"),
+    ],
+)
+async def test_a_question_of_its_own_stays_as_it_is(history: list[Turn], question: str) -> None:
+    assert (await FollowUpRules().rewrite(question, history)).searches == (question,)
+
+
+async def test_only_the_last_three_questions_are_taken_along() -> None:
+    history = [LEAVE, *(Turn(f"And it {n}?", "Yes.") for n in range(5))]
+    query = await FollowUpRules().rewrite("Why is that?", history)
+    assert query.standalone == "And it 2? And it 3? And it 4? Why is that?"
+
+
+async def test_off_means_as_it_is() -> None:
+    assert (await AsIs().rewrite("Who pays for it?", [LEAVE])).searches == ("Who pays for it?",)
+
+
+class Saying:
+    """Not a model: it says what the test laid down, for what is done with the text is tested here."""
+
+    name = "saying"
+    context_tokens = 4096
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.prompts: list[str] = []
+
+    async def stream(
+        self, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
+        self.prompts.append(messages[0].content)
+        yield Delta(self.text, FinishReason.STOP)
+
+    async def ping(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+async def test_the_model_resolves_a_follow_up_from_the_conversation() -> None:
+    model = Saying('"Who pays for parental leave?"\nI hope that helps.')
+    query = await LlmRewriter(model).rewrite("Who pays for it?", [LEAVE])
+    assert query.searches == ("Who pays for parental leave?",)
+    assert query.text == "Who pays for it?"
+    [prompt] = model.prompts
+    assert "Q: How long is parental leave?\nA: 16 weeks." in prompt
+    assert prompt.endswith("New question: Who pays for it?\nRewritten question:")
+
+
+async def test_the_model_is_not_asked_without_a_conversation() -> None:
+    model = Saying("unused")
+    assert (await LlmRewriter(model).rewrite("年假有几天", [])).searches == ("年假有几天",)
+    assert model.prompts == []
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", '""', "x" * (LONGEST_QUESTION + 1)])
+async def test_an_unusable_rewrite_is_dropped_for_the_rules(text: str) -> None:
+    query = await LlmRewriter(Saying(text)).rewrite("Who pays for it?", [LEAVE])
+    assert query.searches == ("How long is parental leave? Who pays for it?",)
