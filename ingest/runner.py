@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.db import documents, jobs, kbs
 from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
 from core.db.session import Database
-from core.errors import RagError
+from core.errors import RagError, Unavailable
 from core.types import IndexKind
 from ingest.files import FileStore
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
@@ -36,6 +36,7 @@ STAGE_PERCENT = {
     "indexing": (95, 99),
 }
 LONGEST_BACKOFF = timedelta(minutes=5)
+WAIT_S = 10.0  # until a job whose server was away is tried again
 DETAIL = "The worker's log has the details."
 
 
@@ -223,10 +224,14 @@ class JobRunner:
     async def _failed(self, job: Job, error: RagError) -> None:
         """Try again later if that can help, else leave nothing behind but the reason."""
         reason: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
-        if error.retryable and job.attempts < self._max_attempts:
-            after = max(timedelta(seconds=error.retry_after_s or 0), _backoff(job.attempts))
+        # A server that is away is not the document's fault: wait for it, however long that takes.
+        waits = isinstance(error, Unavailable)
+        if waits or (error.retryable and job.attempts < self._max_attempts):
+            after = timedelta(seconds=error.retry_after_s or WAIT_S) if waits else _backoff(job.attempts)
             async with self._database.transaction() as session:
-                await jobs.retry_later(session, job.id, owner=self._owner, after=after, error=reason)
+                await jobs.retry_later(
+                    session, job.id, owner=self._owner, after=after, error=reason, counts=not waits
+                )
             return
         log.warning("job %s (%s) failed: %s", job.id, job.document_name, error)
         if job.kind == JobKind.INGEST:

@@ -137,14 +137,18 @@ async def finish(
 
 
 async def retry_later(
-    session: AsyncSession, job_id: str, *, owner: str, after: timedelta, error: dict[str, Any]
+    session: AsyncSession, job_id: str, *, owner: str, after: timedelta, error: dict[str, Any], counts: bool
 ) -> None:
-    """Give the job back, to be tried again after a while; raises `LeaseLost`."""
+    """Give the job back, to be tried again after a while; raises `LeaseLost`.
+
+    `counts`: whether this try counts among those a job has.
+    """
     await _update_held(
         session,
         job_id,
         owner,
         status=JobStatus.QUEUED,
+        attempts=Job.attempts - (0 if counts else 1),
         run_after=func.clock_timestamp() + after,
         signalled_at=None,
         lease_owner=None,
