@@ -21,7 +21,10 @@ from core.types import Citation, ParsedDocument, Passage, Span
 # The share of a sentence's idf mass that one or two neighbouring passage sentences must hold to support it.
 SUPPORT = 0.5
 _MODEL_MARK = re.compile(r"\s?\[\d{1,2}\](?!\()|【\d{1,2}】")
-_OPEN_MARK = re.compile(r"\s?(\[\d{0,2}|【\d{0,2})$")
+# At the end of what has arrived: what may be (white space before) such a mark, or a mark that may be a link's text.
+_OPEN_MARK = re.compile(r"(?:\s?(?:\[\d{0,2}|【\d{0,2}|\[\d{1,2}\])|\s)$")
+# A line of which nobody can say yet whether it begins with a list's number: that would end the sentence before it.
+_OPEN_LINE = re.compile(r"\n\s*[（(]?(?:\d*|[一二三四五六七八九十]*)$")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -182,23 +185,31 @@ class CitingStream:
 
     def feed(self, text: str) -> list[CitedText]:
         """Take the next piece of the model's text; return what to pass on."""
-        text = _MODEL_MARK.sub("", self._held + text)
+        text = self._held + text
         opened = _OPEN_MARK.search(text)
-        self._held = text[opened.start() :] if opened else ""
-        self._sentence += text[: opened.start()] if opened else text
-        pieces = []
-        while (end := _first_end(self._sentence)) is not None:
-            pieces.append(self._finish_sentence(end))
-        pieces.append(self._pass_on(len(self._sentence.rstrip())))
+        ready = opened.start() if opened else len(text)
+        self._held = text[ready:]
+        self._sentence += _MODEL_MARK.sub("", text[:ready])
+        pieces = self._finish_sentences()
+        undecided = _OPEN_LINE.search(self._sentence)
+        end = undecided.start() if undecided else len(self._sentence)
+        pieces.append(self._pass_on(len(self._sentence[:end].rstrip())))
         return [piece for piece in pieces if piece.marked]
 
     def finish(self) -> list[CitedText]:
         """The model is done: the last sentence ends here."""
-        self._sentence += self._held
+        self._sentence += _MODEL_MARK.sub("", self._held)
         self._held = ""
-        end = len(self._sentence.rstrip())
-        piece = self._finish_sentence(end) if end else CitedText("")
-        return [piece] if piece.marked else []
+        pieces = self._finish_sentences()
+        if end := len(self._sentence.rstrip()):
+            pieces.append(self._finish_sentence(end))
+        return [piece for piece in pieces if piece.marked]
+
+    def _finish_sentences(self) -> list[CitedText]:
+        pieces = []
+        while (end := _first_end(self._sentence)) is not None:
+            pieces.append(self._finish_sentence(end))
+        return pieces
 
     def _finish_sentence(self, end: int) -> CitedText:
         sentence = self._sentence[:end]
