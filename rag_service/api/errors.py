@@ -74,7 +74,7 @@ def _first_wrong_field(error: RequestValidationError) -> str:
 
 def response(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
-    headers = {}
+    headers = dict(getattr(error, "headers", None) or {})  # such as `Allow` of a 405
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.retry_after_s:
