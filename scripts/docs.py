@@ -1,0 +1,213 @@
+"""Which settings and endpoints are there? Writes the pages of docs/ that follow from the code.
+
+python scripts/docs.py            writes docs/settings.md, docs/api.md and docs/openapi.json
+python scripts/docs.py --check    writes nothing; exit status 1 if one of them is out of date
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from core.settings import ENV_PREFIX, Settings
+from rag_service.api.deps import admin_key, any_key
+from rag_service.app import create_app
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+GENERATED = "<!-- Written by scripts/docs.py from the code: change it there, then run the script. -->\n"
+# Defaults that depend on the machine, in words.
+COMPUTED_DEFAULTS = {"data_dir": "`~/.local/share/rag-service`; `/var/lib/rag-service` for root"}
+
+
+def main() -> int:
+    pages = {
+        "settings.md": settings_page(),
+        "api.md": api_page(),
+        "openapi.json": json.dumps(openapi(), indent=1, ensure_ascii=False) + "\n",
+    }
+    if "--check" not in sys.argv[1:]:
+        for name, text in pages.items():
+            (DOCS / name).write_text(text, encoding="utf-8")
+        return 0
+    stale = [name for name, text in pages.items() if _read(DOCS / name) != text]
+    if stale:
+        sys.stderr.write(f"Out of date: {', '.join(stale)}. Run: .venv/bin/python scripts/docs.py\n")
+    return int(bool(stale))
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+SETTINGS_INTRO = """# Settings
+
+A setting comes from, first found first taken:
+
+1. an **environment variable**, as in the first column;
+2. a **TOML file**: the one that `RAG_CONFIG` names, else `./rag-service.toml` if it is there. The group is the
+   table, the rest of the name the key: `RAG_LLM__URL` is `url` under `[llm]`, `RAG_DATA_DIR` is `data_dir` at the
+   top of the file;
+3. the default.
+
+A name that is not in this list, and settings that contradict each other, stop the service at its start with the
+name. `rag-service doctor` reads the settings and tries everything that they name.
+
+```toml
+# rag-service.toml
+data_dir = "/srv/rag"
+
+[llm]
+kind = "openai"
+url = "http://127.0.0.1:8001/v1"
+```
+
+The commands that talk to a running service (`ingest`, `ask`, `search`, `kb`, `documents`, `jobs`) also read
+`RAG_URL`, the address of the service if it is not on this machine, and `RAG_API_KEY`, a key for it.
+"""
+
+
+def settings_page() -> str:
+    parts = [GENERATED, SETTINGS_INTRO]
+    own = {name: field for name, field in Settings.model_fields.items() if not _is_group(field)}
+    parts.append(_settings_table("General", ENV_PREFIX, own))
+    for name, field in Settings.model_fields.items():
+        if _is_group(field):
+            group: type[BaseModel] = field.annotation  # type: ignore[assignment]
+            parts.append(_settings_table(f"[{name}]", f"{ENV_PREFIX}{name.upper()}__", group.model_fields))
+    return "\n".join(parts)
+
+
+def _is_group(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _settings_table(title: str, prefix: str, fields: Mapping[str, FieldInfo]) -> str:
+    lines = [f"## {title}\n", "| Variable | Value | Default | Meaning |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        cells = (f"`{prefix}{name.upper()}`", _kind(field), _default(name, field), field.description or "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field: FieldInfo) -> str:
+    """What may stand there, in words: "integer, 1 to 50"."""
+    annotation: Any = field.annotation
+    if get_origin(annotation) is UnionType:
+        annotation = next(part for part in get_args(annotation) if part is not NoneType)
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    words = {int: "integer", float: "number", str: "text", Path: "path", SecretStr: "text (secret)"}[
+        annotation
+    ]
+    return ", ".join([words, *filter(None, [_range(field)])])
+
+
+def _range(field: FieldInfo) -> str:
+    bounds = {
+        sign: getattr(part, sign)
+        for part in field.metadata
+        for sign in ("ge", "gt", "le", "lt")
+        if getattr(part, sign, None) is not None
+    }
+    if {"ge", "le"} <= bounds.keys():
+        return f"{bounds['ge']:g} to {bounds['le']:g}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return ", ".join(f"{words[sign]} {bound:g}" for sign, bound in bounds.items())
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return COMPUTED_DEFAULTS[name]
+    return "unset" if field.default is None else f"`{field.default}`"
+
+
+# --- API ---------------------------------------------------------------------------------------------------
+
+API_INTRO = """# REST API
+
+[openapi.json](openapi.json) describes every field; a running service serves it at `/openapi.json`.
+
+**Keys.** Send `Authorization: Bearer KEY`. An `admin` key may do everything, a `reader` key what is marked
+"reader" below. The first start makes one admin key and keeps it in `admin.key` in the data folder; `POST
+/api/v1/keys` makes more.
+
+**Errors** are problems as of RFC 9457 (`application/problem+json`): `code` is stable, `detail` says what was wrong,
+`hint` what to do, `retry_after_s` when to try again. Under `/v1` they have OpenAI's shape.
+
+**Lists** come in pages: pass `next_cursor` as `cursor` to get the next one, until it is null; `limit` is at most 200.
+
+**Knowledge bases** are named in the path, by name or by id.
+
+**Work** is done by jobs: what answers `202` returns a job, `GET /api/v1/jobs/{job_id}` tells how far it is.
+
+**Streams** are server-sent events. `…/jobs/{job_id}/events` sends `progress` (data: the job) until the job is over.
+`…/ask` with `"stream": true` sends `delta` (`{"text": …}`, marks such as `[1]` included), `citation` (before the
+delta with its first mark), and ends with `done` (the whole response) or `error` (a problem).
+
+**Ids of a citation.** `start` and `end` count characters (Unicode code points) of the document's parsed text, which
+`GET …/documents/{document_id}/text` returns; `quote` is exactly the text between them.
+"""
+
+
+def openapi() -> dict[str, Any]:
+    return _app().openapi()
+
+
+def _app() -> FastAPI:
+    return create_app(Settings())
+
+
+def api_page() -> str:
+    parts = [GENERATED, API_INTRO]
+    tag = None
+    for path, route in _routes():
+        if route.tags[0] != tag:
+            tag = route.tags[0]
+            title = str(tag)
+            parts.append(
+                f"## {title[0].upper()}{title[1:]}\n\n| Request | Key | What it does |\n|---|---|---|"
+            )
+        parts[-1] += f"\n{_row(path, route)}"
+    return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
+
+
+def _routes() -> Iterator[tuple[str, APIRoute]]:
+    for context in iter_route_contexts(_app().routes):
+        route = context.original_route
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            yield str(context.path), route
+
+
+def _row(path: str, route: APIRoute) -> str:
+    (method,) = route.methods
+    what = " ".join((route.description or route.name.replace("_", " ").capitalize()).split())
+    return f"| `{method} {path}` | {_key(route.dependant)} | {what} |"
+
+
+def _key(dependant: Dependant) -> str:
+    calls = {found.call for found in _all(dependant)}
+    if admin_key in calls:
+        return "admin"
+    return "reader" if any_key in calls else "none"
+
+
+def _all(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for inner in dependant.dependencies:
+        yield from _all(inner)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
