@@ -4,7 +4,7 @@
 import { h } from "/web/dom.js";
 import { say, spoken } from "/web/i18n.js";
 
-const INLINE = /\*\*(.+?)\*\*|`([^`]+)`|\[(\d{1,3})\]/g;
+const INLINE = /\*\*(?=\S)(.+?)(?<=\S)\*\*|`([^`]+)`|\[(\d{1,3})\]/g;
 const ITEM = /^\s*(?:[-*•]|(\d{1,3})[.)、])\s+/;
 const HEADING = /^#{1,6}\s+/;
 
