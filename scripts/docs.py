@@ -191,7 +191,7 @@ def _routes() -> Iterator[tuple[str, APIRoute]]:
 
 
 def _row(path: str, route: APIRoute) -> str:
-    (method,) = route.methods
+    method = ", ".join(sorted(route.methods or ()))
     what = " ".join((route.description or route.name.replace("_", " ").capitalize()).split())
     return f"| `{method} {path}` | {_key(route.dependant)} | {what} |"
 
