@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import asyncio
 import json
+import math
 import platform
 import sys
 import time
@@ -127,7 +128,7 @@ async def _result(
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least `percent` of the values do not exceed."""
-    return sorted(values)[max(0, -int(-len(values) * percent // 100) - 1)]
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 def machine() -> str:
