@@ -423,7 +423,7 @@ def _text_query(
 
     It is written as weight · (k1 + 1) · (1 - damping / (n + damping)), which reads n once. OFFSET 0 keeps the
     planner from computing damping and score anew wherever they are used. The best are asked for their terms
-    once more because two terms may share a place in `term_counts`.
+    once more: candidates may be all that match a filter, and two terms may share a place in `term_counts`.
     """
     params["short"] = K1 * (1 - B)
     params["long"] = K1 * B / max(statistics.average_length, 1e-9)
@@ -442,7 +442,7 @@ def _text_query(
         "SELECT id, {score} AS score FROM ("
         "SELECT id, term_counts, %(short)s::float8 + %(long)s::float8 * length AS damping "
         "FROM {table} WHERE {candidates} OFFSET 0) counted OFFSET 0) scored "
-        "WHERE score > 0 ORDER BY score DESC, id LIMIT %(k)s) "
+        "ORDER BY score DESC, id LIMIT %(k)s) "
         "SELECT {columns}, score FROM best JOIN {table} ON id = best_id "
         "WHERE terms && %(terms)s::bigint[] ORDER BY score DESC, id"
     ).format(score=sql.SQL(" + ").join(parts), table=_table(index), candidates=candidates, columns=_COLUMNS)

@@ -216,8 +216,11 @@ class StoreContract:
         assert await store.count(index) == 1
 
     async def test_an_index_can_be_ensured_by_many_at_once(self, store: VectorStore) -> None:
-        await asyncio.gather(*(store.ensure_index(INDEX, dim=DIM) for _ in range(4)))
-        assert await store.count(INDEX) == 0
+        await asyncio.gather(*(store.ping() for _ in range(9)))
+        for generation in range(4):
+            index = replace(INDEX, generation=generation)
+            await asyncio.gather(*(store.ensure_index(index, dim=DIM) for _ in range(4)))
+            assert await store.count(index) == 0
 
     async def test_an_index_keeps_its_dimension(self, store: VectorStore, index: IndexName) -> None:
         with pytest.raises(DimensionMismatch):
@@ -500,9 +503,17 @@ class StoreContract:
         assert len(await store.search_dense(index, AXES[0], k=500)) == 3
 
     async def test_dense_ties_are_ordered_by_id(self, store: VectorStore, index: IndexName) -> None:
-        await store.upsert(index, [make(i) for i in "dbacé"])
+        for record_id in "dbacé":
+            await store.upsert(index, [make(record_id)])
         assert ids(await store.search_dense(index, AXES[0], k=5)) == ["a", "b", "c", "d", "é"]
         assert ids(await store.search_dense(index, AXES[0], k=2)) == ["a", "b"]
+
+    async def test_text_ties_are_ordered_by_id(self, store: VectorStore, index: IndexName) -> None:
+        _needs_text(store)
+        for record_id in "dbacé":
+            await store.upsert(index, [make(record_id)])
+        assert ids(await store.search_text(index, ["common"], k=5)) == ["a", "b", "c", "d", "é"]
+        assert ids(await store.search_text(index, ["common"], k=2)) == ["a", "b"]
 
     async def test_ids_are_ordered_by_code_point(self, store: VectorStore, index: IndexName) -> None:
         await store.upsert(index, [make(i) for i in ("a", "B", "_", "é", "中", "-", "ab", "a b")])

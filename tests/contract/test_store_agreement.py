@@ -62,7 +62,7 @@ async def store(module_database_url: str) -> AsyncIterator[VectorStore]:
     await store.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     metadatas=st.lists(METADATA, min_size=1, max_size=6),
     filters=st.lists(FILTERS, min_size=1, max_size=8),
@@ -145,6 +145,16 @@ async def test_hnsw_finds_k_records_however_many_were_deleted(
     await store.upsert(INDEX, [*near, *far])
     await store.delete_document(INDEX, "gone")
     assert len(await store.search_dense(INDEX, unit(1, 0, 0, 0), k=20)) == 20
+
+
+async def test_ties_that_hnsw_finds_are_ordered_by_id(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pgvector, "EXACT_ROWS", 0)
+    await store.ensure_index(INDEX, dim=4)
+    for record_id in "dbac":
+        await store.upsert(INDEX, [make(record_id)])
+    assert ids(await store.search_dense(INDEX, unit(1, 0, 0, 0), k=4)) == ["a", "b", "c", "d"]
 
 
 # --- what only this store has to promise
