@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.sql import text
 
-from core.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable, InvalidValue
 
 
 def driver_url(url: str) -> str:
@@ -38,13 +38,19 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or rolled back if the block raises.
 
-        Raises `DatabaseUnavailable` (retryable) when the server does not answer.
+        Raises `DatabaseUnavailable` (retryable) when the server does not answer, `InvalidValue` for a value
+        that no column can hold.
         """
         try:
             async with self._sessions.begin() as session:
                 yield session
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise _unavailable(error) from error
+        except DataError as error:
+            raise InvalidValue(
+                f"The database cannot keep a value ({_first_line(error)}).",
+                hint="Is there a NUL character in it?",
+            ) from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise _unavailable(error) from error
@@ -59,9 +65,12 @@ class Database:
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
-    first_line = str(getattr(error, "orig", None) or error).splitlines()[0]
     return DatabaseUnavailable(
-        f"The database does not answer ({first_line}).",
+        f"The database does not answer ({_first_line(error)}).",
         hint="Check RAG_DATABASE__URL and that PostgreSQL is running.",
         retry_after_s=5,
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -95,7 +95,8 @@ async def _accept(
     services: ApiServices, kb_id: str, file: UploadFile, attributes: dict[str, Any] | None
 ) -> schemas.UploadResult | RagError:
     try:
-        name = clean_name(file.filename)
+        # Browsers and HTTP libraries write a quotation mark in a file's name as %22 (WHATWG, multipart/form-data).
+        name = clean_name((file.filename or "").replace("%22", '"'))
         incoming = await services.files.receive(
             _chunks(file), max_bytes=services.settings.server.max_upload_mb * 2**20
         )
@@ -138,8 +139,7 @@ def _attributes(form: FormData) -> dict[str, Any] | None:
                 f"Attribute '{key[:64]}': keys have at most 64 characters, values are text (at most 512 "
                 "characters), numbers or booleans."
             )
-    if "\x00" in json.dumps(value, ensure_ascii=False):
-        raise InvalidValue("`attributes` holds a NUL character.")
+    schemas.refuse_unstorable(value, "`attributes`")
     return value
 
 
@@ -178,11 +178,8 @@ async def download_original(services: Services, _: AnyKey, kb: str, document_id:
     return FileResponse(
         path,
         media_type=mimetypes.guess_type(file_name)[0] or "application/octet-stream",
-        headers={
-            # Always a download: an uploaded page must not run in the service's own origin.
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name)}",
-            "X-Content-Type-Options": "nosniff",
-        },
+        # Always a download: an uploaded page must not run in the service's own origin.
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name)}"},
     )
 
 

@@ -28,6 +28,7 @@ from rag_service.answering.pipeline import Answer, Ask
 from rag_service.api.ask import Links, find_kb, make_ask
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
+from rag_service.api.schemas import Body
 from retrievers.base import Turn
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
@@ -67,7 +68,7 @@ class Retrieval(BaseModel):
     filters: dict[str, str | int | float | bool | list[str]] | None = None
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Body):
     model_config = ConfigDict(extra="ignore")  # clients send many parameters
     model: str = Field(examples=["kb:default"])
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)

@@ -5,13 +5,38 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stores.checks import check_text
 
 T = TypeVar("T")
 Mode = Literal["union", "strict", "flat"]
 
 
-class Request(BaseModel):
+def refuse_unstorable(value: object, owner: str) -> None:
+    """Raise `InvalidValue` if a text anywhere inside a JSON value holds what no database keeps."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            check_text(item, owner)
+        elif isinstance(item, dict):
+            todo += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            todo += item
+
+
+class Body(BaseModel):
+    """Base of everything that clients send: NUL characters and lone surrogates are refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, values: object) -> object:
+        refuse_unstorable(values, "The request")
+        return values
+
+
+class Request(Body):
     """Base of request bodies: an unknown field is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid")
