@@ -25,6 +25,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def problem_of(error: Exception) -> Problem:
     """The error as clients see it. What was not raised on purpose is an internal error without details."""
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, RagError):
+        error = error.__cause__  # the framework hides what was wrong while it read the body
     if isinstance(error, RagError):
         return Problem(
             type="about:blank",
