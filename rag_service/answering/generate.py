@@ -179,7 +179,8 @@ def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST
             sentence = " ".join(passage.text[span.start : span.end].split())
             words = set(terms(_LINK_TARGET.sub("]", sentence)))
             share = len(words & asked) / max(len(asked), 1)
-            if not words <= repeated:
+            heading = sentence.lstrip("# ") in passage.record.section.split(" > ")
+            if not heading and not words <= repeated:
                 scored.append(((share + before / 3) / (1 + 0.2 * rank), rank, place, sentence))
             before = share
     scored.sort(key=lambda entry: (-entry[0], *entry[1:]))

@@ -10,7 +10,7 @@ from rag_service.api.schemas import Job
 from rag_service.cli.client import kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 
-app = typer.Typer(help="List, show and retry jobs.", no_args_is_help=True)
+app = typer.Typer(help="List and show jobs.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="Id of the job, as `jobs list` shows it.")]
 
@@ -41,19 +41,6 @@ def show(job_id: Id) -> None:
     """Show a job as JSON."""
     with open_api() as api:
         print_json(api.get(f"/jobs/{job_id}"))
-
-
-@app.command()
-def retry(
-    job_id: Id,
-    wait: Annotated[bool, typer.Option(help="Wait until the job is done.")] = True,
-) -> None:
-    """Run a failed job again."""
-    with open_api() as api:
-        job = Job.model_validate(api.post(f"/jobs/{job_id}/retry"))
-        if wait:
-            job = api.wait(job)
-    typer.echo(f"{job.document_name or job.kind}: {job.status}")
 
 
 def _progress(job: Job) -> str:
