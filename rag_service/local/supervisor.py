@@ -13,7 +13,6 @@ import errno
 import fcntl
 import http.client
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from core.settings import Settings, environment
 from rag_service.local.logs import keep_bounded, last_lines, open_log
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
 from rag_service.local.processes import die_with_parent
+from rag_service.local.welcome import welcome
 
 STOP_TIMEOUT_S = 15.0  # a child that has not ended by then is killed
 TICK_S = 0.2  # how often the children are looked at
@@ -95,11 +95,12 @@ def _run(
     lock = stack.enter_context(_only_one(settings.data_dir))
     # What a killed predecessor left is ending; a clean stop leaves the file empty.
     patience_s = STOP_TIMEOUT_S if _owner(lock) else 0.0
-    port = _free_port(settings.server.host, settings.server.port, patience_s)
-    url = f"http://{_reachable(settings.server.host)}:{port}"
+    settings = _with_port(settings, _free_port(settings.server.host, settings.server.port, patience_s))
+    server = settings.server
+    url = f"http://{_reachable(server.host)}:{server.port}"
     _write_owner(lock, url)
 
-    variables = environment(settings) | {"RAG_SERVER__PORT": str(port)}
+    variables = environment(settings)
     postgres = None
     if settings.database.url is None:
         say("Starting PostgreSQL …")
@@ -114,8 +115,8 @@ def _run(
     say("Starting the service …")
     keepers = [stack.enter_context(_Keeper(child, start, say)) for child in children]
     watch = _Watch(keepers, postgres, say)
-    watch.until(lambda: _is_ready(settings.server.host, port), tries=TRIES_UNTIL_READY)
-    say(_welcome(settings, url, first_start=first_start))
+    watch.until(lambda: _is_ready(server.host, server.port), tries=TRIES_UNTIL_READY)
+    say(welcome(settings, url, first_start=first_start))
     watch.until(lambda: False)
 
 
@@ -322,6 +323,10 @@ def _write_owner(lock: IO[str], url: str) -> None:
     lock.flush()
 
 
+def _with_port(settings: Settings, port: int) -> Settings:
+    return settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
+
+
 def _free_port(host: str, port: int, patience_s: float) -> int:
     """`port` if nobody listens on it, or a free one for 0. Waits up to `patience_s` for a taken one."""
     deadline = time.monotonic() + patience_s
@@ -367,21 +372,3 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _welcome(settings: Settings, url: str, *, first_start: bool) -> str:
-    key_file = settings.admin_key_file
-    header = f'-H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})"'
-    lines = [f"\nrag-service is ready: {url}", f"Logs: {settings.data_dir / 'logs'}"]
-    if first_start and key_file.exists():
-        lines.append(f"Admin key (kept in {key_file}): {key_file.read_text(encoding='utf-8').strip()}")
-    lines += [
-        "\nUpload:",
-        f"  curl {header} -F file=@README.md {url}/api/v1/kbs/default/documents",
-        "Ask:",
-        f"  curl {header} -H 'Content-Type: application/json' "
-        f'-d \'{{"question": "What is this?"}}\' {url}/api/v1/kbs/default/ask',
-        f"Or open {url} in a browser.",
-        "\nCtrl-C stops everything.",
-    ]
-    return "\n".join(lines)
