@@ -26,6 +26,8 @@ RUN_JOB = "rag.run_job"
 QUEUE = "rag_jobs"
 # A message that a killed worker had fetched but not begun comes back after this time.
 VISIBILITY_TIMEOUT_S = 120
+# PostgreSQL advisory lock that keeps two starting machines apart; any number, never changed.
+INSTALL_LOCK = 7_246_171
 
 
 def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
@@ -55,13 +57,12 @@ def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
 
 
 def install_queue(database_url: str) -> None:
-    """Make pgmq's tables and functions in the database, unless they are there."""
+    """Make pgmq's tables and functions in the database, unless they are there; concurrent calls wait for each other."""
     with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [INSTALL_LOCK])
         present = connection.execute("SELECT to_regnamespace('pgmq') IS NOT NULL").fetchone()
-        connection.rollback()
         if present is None or not present[0]:
             install_pgmq_from_sql(conn=connection)
-            connection.commit()
 
 
 class Signals:
