@@ -110,7 +110,7 @@ class Intake:
     ) -> Accepted | None:
         """The answer if this content is live or on its way; None if it has to be read (again)."""
         job = await jobs.newest_open(session, document.id)
-        live = document.live_sha256 == document.sha256 and document.status != DocumentStatus.DELETING
+        live = document.live_revision is not None and document.live_sha256 == document.sha256
         if not live and (job is None or job.kind != JobKind.INGEST):
             return None
         if attributes is not None:

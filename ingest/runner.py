@@ -153,11 +153,10 @@ class JobRunner:
                 )
 
         ingested = await self._pipeline.run(source, target, report)
-        previous = await self._flip(job, revision, ingested)
+        await self._flip(job, revision, ingested)
         await self._forget_other_revisions(job.document_id, kb, keep=revision)
+        await self._remove_unused_files(job)
         await self._finish(job)
-        if previous and previous != job.sha256:
-            await self._remove_file_if_unused(previous)
 
     async def _start(self, job: Job, kb: KnowledgeBase) -> bool:
         """Mark the document as being processed; False (and the job ended) if it is no longer wanted."""
@@ -177,8 +176,8 @@ class JobRunner:
             await self._remove_file_if_unused(job.sha256)
         return False
 
-    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> str | None:
-        """Show the new revision to readers, all at once; return the hash of the content shown before."""
+    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> None:
+        """Show the new revision to readers, all at once."""
         assert job.document_id is not None
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
@@ -186,7 +185,6 @@ class JobRunner:
             if document is None or document.status == DocumentStatus.DELETING:
                 raise jobs.LeaseLost  # deleted meanwhile; the delete job cleans up
             await documents.put_text(session, document.id, revision, ingested.parsed)
-            previous = document.live_sha256
             document.live_revision = revision
             document.live_sha256 = job.sha256
             document.title = ingested.parsed.title
@@ -197,7 +195,6 @@ class JobRunner:
             document.summary = ingested.summary
             # A newer upload may be waiting already: then its job goes on from here.
             document.status = DocumentStatus.READY if document.sha256 == job.sha256 else DocumentStatus.QUEUED
-            return previous
 
     async def _forget_other_revisions(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
         await self._delete_records(document_id, kb, keep=keep)
@@ -241,8 +238,8 @@ class JobRunner:
             if job.kind == JobKind.INGEST and job.document_id:
                 await _restore(session, job.document_id, job.sha256)
             await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason)
-        if job.sha256:
-            await self._remove_file_if_unused(job.sha256)
+        if job.document_id:
+            await self._remove_unused_files(job)
 
     async def _drop_failed_version(self, job: Job) -> None:
         assert job.document_id is not None
@@ -267,14 +264,12 @@ class JobRunner:
             document = await documents.find(session, job.document_id)
         if document is not None and document.status == DocumentStatus.DELETING:
             await self._delete_records(job.document_id, kb, keep=None)
-            contents = {document.sha256, document.live_sha256} - {None}
             async with self._database.transaction() as session:
                 await jobs.hold(session, job.id, owner=self._owner)
                 again = await documents.find(session, job.document_id, lock=True)
                 if again is not None and again.status == DocumentStatus.DELETING:
                     await session.delete(again)
-            for sha256 in contents:
-                await self._remove_file_if_unused(str(sha256))
+        await self._remove_unused_files(job)
         await self._finish(job)
 
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
@@ -283,12 +278,24 @@ class JobRunner:
             await store.drop_index(self._target(kb).index(kind))
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
-            contents = await documents.contents_of_kb(session, kb.id)
             await session.execute(delete(Document).where(Document.kb_id == kb.id))
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
-        for sha256 in contents:
-            await self._remove_file_if_unused(sha256)
+        await self._remove_unused_files(job)
         await self._finish(job)
+
+    async def _remove_unused_files(self, job: Job) -> None:
+        """Remove what the job's document (or knowledge base) once had and nothing refers to any more.
+
+        Jobs remember the contents, so a worker that was killed half-way leaves no file to its successor.
+        """
+        async with self._database.transaction() as session:
+            if job.document_id is None:
+                contents = await documents.contents_of_kb(session, job.kb_id)
+            else:
+                contents = await documents.contents_of_document(session, job.document_id)
+        for sha256 in contents:
+            if self._files.path(sha256).exists():
+                await self._remove_file_if_unused(sha256)
 
     async def _remove_file_if_unused(self, sha256: str) -> None:
         async with self._database.transaction() as session:
@@ -302,7 +309,7 @@ async def _restore(session: AsyncSession, document_id: str, sha256: str | None) 
     document = await documents.find(session, document_id, lock=True)
     if document is None or document.sha256 != sha256 or document.status == DocumentStatus.DELETING:
         return
-    if document.live_sha256 is None:
+    if document.live_revision is None or document.live_sha256 is None:
         await session.delete(document)
         return
     document.sha256 = document.live_sha256

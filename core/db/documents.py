@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
@@ -131,9 +131,26 @@ async def content_in_use(session: AsyncSession, sha256: str) -> bool:
 
 
 async def contents_of_kb(session: AsyncSession, kb_id: str) -> set[str]:
-    """The hashes of all files that the knowledge base's documents refer to."""
-    rows = await session.execute(select(Document.sha256, Document.live_sha256).where(Document.kb_id == kb_id))
-    return {sha for row in rows for sha in row if sha}
+    """The hashes of all files that the knowledge base's documents have, or had while its jobs are remembered."""
+    return await _contents(session, Document.kb_id == kb_id, Job.kb_id == kb_id)
+
+
+async def contents_of_document(session: AsyncSession, document_id: str) -> set[str]:
+    """The hashes of all files that the document has, or had while its jobs are remembered."""
+    return await _contents(session, Document.id == document_id, Job.document_id == document_id)
+
+
+async def _contents(
+    session: AsyncSession, of_documents: ColumnElement[bool], of_jobs: ColumnElement[bool]
+) -> set[str]:
+    found: set[str | None] = set()
+    for query in (
+        select(Document.sha256).where(of_documents),
+        select(Document.live_sha256).where(of_documents),
+        select(Job.sha256).where(of_jobs),
+    ):
+        found.update((await session.execute(query)).scalars())
+    return {sha256 for sha256 in found if sha256}
 
 
 async def count(session: AsyncSession, kb_id: str) -> int:
