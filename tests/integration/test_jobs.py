@@ -1,0 +1,598 @@
+"""Jobs: done once however often they are delivered, taken over when a worker dies, cleaned up when they fail.
+
+Real PostgreSQL, store, embedder and files. Faults are laid down where they happen in life: in the parser's
+process, in the store's connection, in a worker that stops between two steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+import migrations
+from core.db import jobs, kbs
+from core.db.models import DocumentStatus, Job, JobKind, KnowledgeBase
+from core.db.session import Database
+from core.errors import StoreUnavailable, UnreadableDocument
+from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, derived_id
+from ingest.files import FileStore
+from ingest.intake import Accepted, Intake
+from ingest.parsers import Limits, parse
+from ingest.pipeline import IngestPipeline
+from ingest.queue import Signals, install_queue, make_celery
+from ingest.runner import JobRunner
+from ingest.summarise import ExtractiveSummariser
+from models.embedders.bundled import BundledEmbedder
+from rag_service.wiring import make_chunker
+from stores.filters import In
+from stores.pgvector import PgVectorStore
+
+OLD = "Parental leave is 16 weeks.\n"
+NEW = "Parental leave is 20 weeks.\n"
+MAX_ATTEMPTS = 3
+
+Step = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    return
+
+
+class TroubledStore(PgVectorStore):
+    """The real store, with a step of the test's own before some of its calls."""
+
+    before_summaries: Step = staticmethod(nothing)
+    before_delete: Step = staticmethod(nothing)
+
+    async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
+        if index.kind == IndexKind.SUMMARIES:
+            await self.before_summaries()
+        await super().upsert(index, records)
+
+    async def delete_document(
+        self, index: IndexName, document_id: str, *, keep_revision: str | None = None
+    ) -> int:
+        await self.before_delete()
+        return await super().delete_document(index, document_id, keep_revision=keep_revision)
+
+
+@dataclass
+class Lab:
+    """One knowledge base and everything that works on it."""
+
+    url: str
+    database: Database
+    files: FileStore
+    folder: Path
+    store: TroubledStore
+    embedder: BundledEmbedder
+    intake: Intake
+    kb_id: str
+    parsed: list[str] = field(default_factory=list)  # names, in the order in which parsing began
+    before_parsing: Step = nothing
+
+    def runner(self, owner: str = "worker") -> JobRunner:
+        pipeline = IngestPipeline(
+            parse=self._parse,
+            make_chunker=partial(make_chunker, self.embedder),
+            summariser=ExtractiveSummariser(),
+            embedder=self.embedder,
+            stores={"pgvector": self.store},
+        )
+        return JobRunner(
+            database=self.database,
+            files=self.files,
+            pipeline=pipeline,
+            stores={"pgvector": self.store},
+            owner=owner,
+            lease=timedelta(seconds=30),
+            max_attempts=MAX_ATTEMPTS,
+            default_chunk_characters=400,
+        )
+
+    async def _parse(self, path: Path, name: str) -> ParsedDocument:
+        self.parsed.append(name)
+        await self.before_parsing()
+        return await asyncio.to_thread(parse, path, name, Limits())
+
+    async def upload(self, content: str, name: str = "leave.md", kb_id: str | None = None) -> Accepted:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content.encode()
+
+        incoming = await self.files.receive(chunks(), max_bytes=10_000)
+        return await self.intake.accept(kb_id or self.kb_id, name, incoming, None)
+
+    async def run_all(self, runner: JobRunner | None = None) -> None:
+        """Do all open jobs of the knowledge base; what has to wait does not wait here."""
+        runner = runner or self.runner()
+        while True:
+            await self.sql(
+                "UPDATE jobs SET run_after = now() WHERE kb_id = :kb AND status = 'queued'", kb=self.kb_id
+            )
+            open_jobs = await self.sql(
+                "SELECT id FROM jobs WHERE kb_id = :kb AND status IN ('queued', 'running') ORDER BY created_at",
+                kb=self.kb_id,
+            )
+            if not open_jobs:
+                return
+            for (job_id,) in open_jobs:
+                await runner.run(job_id)
+
+    async def sql(self, query: str, **parameters: object) -> list[Any]:
+        async with self.database.transaction() as session:
+            result = await session.execute(text(query), parameters)
+            return list(result) if result.returns_rows else []  # type: ignore[attr-defined]
+
+    async def job(self, job: Job | None) -> Job:
+        assert job is not None
+        async with self.database.transaction() as session:
+            return await jobs.get(session, job.id)
+
+    async def documents(self) -> list[Any]:
+        return await self.sql("SELECT * FROM documents WHERE kb_id = :kb ORDER BY name", kb=self.kb_id)
+
+    async def texts(self) -> list[str]:
+        """The texts of the chunks that readers can find."""
+        live = [d.live_revision for d in await self.documents() if d.live_revision]
+        index = IndexName(self.kb_id, 1, IndexKind.CHUNKS)
+        ids = [
+            derived_id(d.id, r, "chunk", n) for d in await self.documents() for r in live for n in range(3)
+        ]
+        return [record.text for record in await self.store.get(index, ids)]
+
+    async def count(self, document_id: str | None = None) -> int:
+        """Records in both indexes, of one document or all."""
+        where = In("document_id", (document_id,)) if document_id else None
+        return sum(
+            [await self.store.count(IndexName(self.kb_id, 1, kind), where=where) for kind in IndexKind]
+        )
+
+    def stored(self) -> list[str]:
+        return sorted(p.read_text() for p in self.folder.rglob("*") if p.is_file())
+
+    async def expire_lease(self) -> None:
+        await self.sql("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE status = 'running'")
+
+
+@pytest.fixture(scope="module")
+def prepared_url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with new_database() as url:
+        migrations.upgrade(url)
+        install_queue(url)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def embedder() -> BundledEmbedder:
+    return BundledEmbedder()
+
+
+@pytest_asyncio.fixture
+async def lab(prepared_url: str, embedder: BundledEmbedder, tmp_path: Path) -> AsyncIterator[Lab]:
+    database, store, files = Database(prepared_url), TroubledStore(prepared_url), FileStore(tmp_path)
+    files.open()
+    await store.open()
+    lab = Lab(prepared_url, database, files, tmp_path, store, embedder, Intake(database, files), "")
+    lab.kb_id = await new_kb(lab)
+    yield lab
+    await lab.sql("DELETE FROM knowledge_bases")  # equal files of other tests must not keep theirs alive
+    await store.close()
+    await database.close()
+
+
+async def new_kb(lab: Lab) -> str:
+    kb_id = derived_id(str(datetime.now(UTC)))[:12]
+    kb = KnowledgeBase(
+        id=kb_id, name=kb_id, store="pgvector", embedder=lab.embedder.name, dim=lab.embedder.dim, settings={}
+    )
+    async with lab.database.transaction() as session:
+        await kbs.create(session, kb)
+    return kb_id
+
+
+def once(step: Step) -> Step:
+    """`step` the first time, nothing afterwards."""
+    todo = [step]
+
+    async def run() -> None:
+        if todo:
+            await todo.pop()()
+
+    return run
+
+
+def failing(error: BaseException) -> Step:
+    async def fail() -> None:
+        raise error
+
+    return fail
+
+
+# --- delivered twice, taken over -----------------------------------------------------------------------------
+
+
+async def test_a_job_that_is_delivered_to_two_workers_is_done_by_one(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    await asyncio.gather(*(lab.runner(f"w{n}").run(accepted.job.id) for n in range(4)))
+    await lab.runner().run(accepted.job.id)  # and once more, long after
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts, job.percent) == ("done", 1, 100)
+    assert lab.parsed == ["leave.md"]
+
+
+async def test_a_job_whose_worker_falls_silent_goes_to_another_and_the_first_changes_nothing_more(
+    lab: Lab,
+) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    second_is_done = asyncio.Event()
+    it_waits = asyncio.Event()
+
+    async def fall_silent() -> None:
+        it_waits.set()
+        await second_is_done.wait()
+
+    lab.store.before_summaries = once(fall_silent)  # the last step before readers would see it
+    first = asyncio.create_task(lab.runner("first").run(accepted.job.id))
+    await it_waits.wait()
+    await lab.runner("second").run(accepted.job.id)
+    assert (await lab.job(accepted.job)).lease_owner == "first"  # its lease still holds
+    await lab.expire_lease()
+    await lab.runner("second").run(accepted.job.id)
+    await lab.upload(NEW)
+    await lab.run_all()
+    second_is_done.set()
+    await first
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts) == ("done", 2)
+    assert await lab.texts() == [NEW.strip()]
+    [document] = await lab.documents()
+    assert (document.status, document.sha256) == ("ready", document.live_sha256)
+
+
+async def test_a_worker_that_stops_in_order_gives_its_job_back_as_if_it_had_not_tried(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    began = asyncio.Event()
+
+    async def wait_for_ever() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    lab.before_parsing = once(wait_for_ever)
+    runner = lab.runner()
+    running = asyncio.create_task(runner.run(accepted.job.id))
+    await began.wait()
+    await runner.stop()
+    await running
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts, job.lease_owner) == ("queued", 0, None)
+    await lab.run_all()
+    assert await lab.texts() == [OLD.strip()]
+
+
+async def test_a_lease_is_kept_while_the_work_goes_on(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    runner = lab.runner()
+    runner._lease = timedelta(seconds=0.3)
+    lab.before_parsing = once(partial(asyncio.sleep, 0.6))  # type: ignore[arg-type]
+    await asyncio.gather(runner.run(accepted.job.id), _try_again_and_again(lab, accepted.job.id))
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts) == ("done", 1)
+
+
+async def _try_again_and_again(lab: Lab, job_id: str) -> None:
+    other = lab.runner("other")
+    for _ in range(8):
+        await asyncio.sleep(0.05)
+        await other.run(job_id)
+
+
+# --- failures ------------------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_is_away_for_a_while_costs_no_attempt(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    away = StoreUnavailable("The store does not answer.", retry_after_s=60)
+    lab.store.before_summaries = once(failing(away))
+    assert accepted.job is not None
+    await lab.runner().run(accepted.job.id)
+    waiting = await lab.job(accepted.job)
+    assert (waiting.status, waiting.attempts) == ("queued", 0)
+    assert waiting.error is not None
+    assert waiting.error["code"] == "store-unavailable"
+    assert waiting.run_after - datetime.now(UTC) > timedelta(seconds=50)
+    await lab.runner().run(accepted.job.id)
+    assert (await lab.job(accepted.job)).status == "queued"  # not due yet
+    await lab.run_all()
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts, job.error) == ("done", 1, None)
+    assert await lab.texts() == [OLD.strip()]
+
+
+async def test_what_breaks_unexpectedly_is_tried_again_after_growing_pauses(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    lab.store.before_summaries = once(failing(RuntimeError("secret detail")))
+    assert accepted.job is not None
+    await lab.runner().run(accepted.job.id)
+    waiting = await lab.job(accepted.job)
+    assert (waiting.status, waiting.attempts) == ("queued", 1)
+    assert timedelta(0) < waiting.run_after - datetime.now(UTC) <= timedelta(seconds=2)
+    assert "secret detail" not in str(waiting.error)
+    await lab.run_all()
+    assert (await lab.job(accepted.job)).attempts == 2
+    assert await lab.texts() == [OLD.strip()]
+
+
+async def test_a_document_that_always_breaks_fails_with_a_reason_and_leaves_nothing(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    lab.store.before_summaries = failing(RuntimeError("always"))  # after the chunks were written
+    await lab.run_all()
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts) == ("failed", MAX_ATTEMPTS)
+    assert job.error == {
+        "code": "internal",
+        "message": "Reading it broke: RuntimeError.",
+        "hint": "The worker's log has the details.",
+    }
+    assert await lab.documents() == []
+    assert await lab.count() == 0
+    assert lab.stored() == []
+
+
+async def test_a_document_that_kills_its_workers_fails_after_the_last_attempt(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    for n in range(MAX_ATTEMPTS):
+        async with lab.database.transaction() as session:
+            claimed = await jobs.claim(
+                session, accepted.job.id, owner=f"dead {n}", lease=timedelta(seconds=30)
+            )
+        assert claimed is not None
+        await lab.expire_lease()
+    await lab.run_all()
+    job = await lab.job(accepted.job)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert f"stopped {MAX_ATTEMPTS} times" in job.error["message"]
+    assert lab.parsed == []
+    assert await lab.documents() == []
+    assert lab.stored() == []
+
+
+async def test_a_failed_update_leaves_readers_the_version_before(lab: Lab) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    before = await lab.count()
+    update = await lab.upload(" \n\n ")
+    await lab.run_all()
+    job = await lab.job(update.job)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert "There is no text" in job.error["message"]
+    [document] = await lab.documents()
+    assert (document.status, document.sha256) == ("ready", document.live_sha256)
+    assert await lab.texts() == [OLD.strip()]
+    assert await lab.count() == before
+    assert lab.stored() == [OLD]
+
+
+async def test_an_unreadable_document_is_not_tried_twice(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+    lab.before_parsing = failing(UnreadableDocument("leave.md is damaged."))
+    await lab.run_all()
+    job = await lab.job(accepted.job)
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert lab.parsed == ["leave.md"]
+
+
+@pytest.mark.parametrize("place", ["before_delete", "before_summaries"])
+async def test_an_update_that_is_killed_half_way_leaves_no_trace_of_the_old_version(
+    lab: Lab, place: str
+) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    setattr(lab.store, place, once(failing(RuntimeError("killed"))))
+    await lab.upload(NEW)
+    await lab.run_all()
+    assert await lab.texts() == [NEW.strip()]
+    assert await lab.count() == 2  # a chunk and a summary
+    assert lab.stored() == [NEW]
+    assert (
+        len(
+            await lab.sql(
+                "SELECT 1 FROM document_texts t JOIN documents d ON d.id = t.document_id WHERE d.kb_id = :kb",
+                kb=lab.kb_id,
+            )
+        )
+        == 1
+    )
+
+
+# --- uploads and deletions that cross each other -------------------------------------------------------------
+
+
+async def test_ten_equal_uploads_at_once_make_one_document_and_one_job(lab: Lab) -> None:
+    accepted = await asyncio.gather(*(lab.upload(OLD) for _ in range(10)))
+    assert len({a.document_id for a in accepted}) == 1
+    assert len({a.job.id for a in accepted if a.job}) == 1
+    await lab.run_all()
+    assert len(await lab.sql("SELECT 1 FROM jobs WHERE kb_id = :kb", kb=lab.kb_id)) == 1
+    assert await lab.count() == 2
+    assert lab.stored() == [OLD]
+    assert (await lab.upload(OLD)).job is None
+
+
+async def test_ten_different_uploads_at_once_of_one_name_end_with_one_of_them(lab: Lab) -> None:
+    versions = [OLD.replace("16", str(n)) for n in range(10)]
+    await asyncio.gather(*(lab.upload(version) for version in versions))
+    await lab.run_all()
+    [document] = await lab.documents()
+    assert document.status == "ready"
+    [stored] = lab.stored()
+    assert stored in versions
+    assert await lab.texts() == [stored.strip()]
+    assert await lab.count() == 2
+
+
+async def test_a_document_that_is_deleted_while_it_is_read_never_appears(lab: Lab) -> None:
+    accepted = await lab.upload(OLD)
+
+    async def delete() -> None:
+        await lab.intake.delete(lab.kb_id, accepted.document_id)
+
+    lab.store.before_summaries = once(delete)
+    assert accepted.job is not None
+    await lab.runner().run(accepted.job.id)
+    assert await lab.texts() == []
+    await lab.expire_lease()
+    await lab.run_all()
+    assert await lab.documents() == []
+    assert await lab.count() == 0
+    assert lab.stored() == []
+
+
+async def test_a_new_version_that_arrives_while_the_old_one_is_read_wins(lab: Lab) -> None:
+    first = await lab.upload(OLD)
+
+    async def update() -> None:
+        await lab.upload(NEW)
+
+    lab.before_parsing = once(update)
+    await lab.run_all()
+    assert (await lab.job(first.job)).status in ("done", "cancelled")
+    [document] = await lab.documents()
+    assert (document.status, document.sha256) == ("ready", document.live_sha256)
+    assert await lab.texts() == [NEW.strip()]
+    assert await lab.count() == 2
+    assert lab.stored() == [NEW]
+
+
+async def test_a_document_that_is_uploaded_again_while_it_is_deleted_is_there_in_the_end(lab: Lab) -> None:
+    first = await lab.upload(OLD)
+    await lab.run_all()
+    await lab.intake.delete(lab.kb_id, first.document_id)
+
+    async def upload() -> None:
+        await lab.upload(OLD)
+
+    lab.store.before_delete = once(upload)
+    await lab.run_all()
+    assert [d.status for d in await lab.documents()] == [DocumentStatus.READY]
+    assert await lab.texts() == [OLD.strip()]
+    assert await lab.count() == 2
+    assert lab.stored() == [OLD]
+
+
+async def test_a_document_that_comes_back_after_a_deletion_is_not_taken_for_read(lab: Lab) -> None:
+    first = await lab.upload(OLD)
+    await lab.run_all()
+    await lab.intake.delete(lab.kb_id, first.document_id)
+    again, third = await lab.upload(OLD), await lab.upload(OLD)
+    assert again.job is not None
+    assert third.job is not None
+    assert third.job.id == again.job.id
+    lab.before_parsing = failing(UnreadableDocument("leave.md is damaged."))
+    await lab.run_all()
+    assert await lab.documents() == []  # and it does not stay as one that is ready but cannot be found
+    assert await lab.count() == 0
+    assert lab.stored() == []
+
+
+async def test_a_deletion_that_is_killed_half_way_is_finished_by_the_next_worker(lab: Lab) -> None:
+    first = await lab.upload(OLD)
+    await lab.run_all()
+    job = await lab.intake.delete(lab.kb_id, first.document_id)
+    lab.store.before_delete = once(failing(RuntimeError("killed")))
+    await lab.run_all()
+    assert (await lab.job(job)).attempts == 2
+    assert await lab.documents() == []
+    assert await lab.count() == 0
+    assert lab.stored() == []
+
+
+async def test_a_deleted_knowledge_base_leaves_only_what_others_share_with_it(lab: Lab) -> None:
+    other = await new_kb(lab)
+    await lab.upload(OLD)
+    await lab.upload(NEW, "new.md")
+    await lab.upload(OLD, kb_id=other)
+    await lab.run_all()
+    await lab.upload("Never read.\n", "waiting.md")
+    async with lab.database.transaction() as session:
+        kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        kb.deleted_at = datetime.now(UTC)
+        job = await lab.intake.delete_kb(session, kb)
+    assert job.kind == JobKind.DELETE_KB
+    await lab.run_all()
+    assert (await lab.job(job)).status == "done"
+    assert await lab.documents() == []
+    assert await lab.sql("SELECT 1 FROM pg_tables WHERE tablename LIKE :name", name=f"%{lab.kb_id}%") == []
+    assert lab.stored() == [OLD]  # the other one has it too
+
+
+# --- signals -------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def signals(lab: Lab) -> AsyncIterator[Signals]:
+    celery = make_celery(database_url=lab.url, broker_url=None)
+    signals = Signals(celery, lab.database)
+    yield signals
+    await asyncio.to_thread(signals.close)
+
+
+async def messages(lab: Lab) -> int:
+    [(count,)] = await lab.sql("SELECT count(*) FROM pgmq.q_rag_jobs")
+    return int(count)
+
+
+async def test_a_new_job_is_signalled_once(lab: Lab, signals: Signals) -> None:
+    await lab.upload(OLD)
+    assert await signals.sweep() == 1
+    assert await signals.sweep() == 0
+    assert await messages(lab) >= 1
+
+
+async def test_a_signal_that_was_lost_is_sent_again(lab: Lab, signals: Signals) -> None:
+    await lab.upload(OLD)
+    await signals.sweep()
+    before = await messages(lab)
+    await lab.sql("UPDATE jobs SET signalled_at = now() - interval '11 seconds'")
+    assert await signals.sweep() == 1
+    assert await messages(lab) == before + 1
+
+
+async def test_a_job_whose_worker_died_is_signalled_again(lab: Lab, signals: Signals) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    await signals.sweep()
+    async with lab.database.transaction() as session:
+        await jobs.claim(session, accepted.job.id, owner="dead", lease=timedelta(seconds=30))
+    assert await signals.sweep() == 0
+    await lab.sql(
+        "UPDATE jobs SET signalled_at = now() - interval '9 seconds', lease_until = now() - interval '1 second'"
+    )
+    assert await signals.sweep() == 1
+
+
+async def test_waiting_jobs_are_not_signalled_again_while_somebody_works(lab: Lab, signals: Signals) -> None:
+    first = await lab.upload(OLD)
+    await lab.upload(NEW, "new.md")
+    assert first.job is not None
+    await signals.sweep()
+    async with lab.database.transaction() as session:
+        await jobs.claim(session, first.job.id, owner="busy", lease=timedelta(seconds=30))
+    await lab.sql("UPDATE jobs SET signalled_at = now() - interval '1 hour' WHERE status = 'queued'")
+    assert await signals.sweep() == 0
