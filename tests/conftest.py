@@ -2,6 +2,9 @@
 
 Set `RAG_TEST_DATABASE_URL` to test against a server of your own (its user must be allowed to create
 databases); otherwise the embedded server is started once for the whole run.
+
+Where `CI` is set, a test that is skipped fails, unless its reason is one of `SKIPS_IN_CI`: a missing server or
+program would else pass unnoticed.
 """
 
 # ruff: noqa: E402 (the environment must be right before the imports)
@@ -18,7 +21,7 @@ _TEST_DATABASE_URL = os.environ.pop("RAG_TEST_DATABASE_URL", None)
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -30,6 +33,32 @@ from psycopg import sql
 from rag_service.local.postgres import EmbeddedPostgres
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
+# Reasons that lie in the system or in what is tested, not in something that CI forgot to install.
+SKIPS_IN_CI = ("only root ", "only Linux ", "Linux only", "this store declares ", "this store has no ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_skip_in_ci(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_skip_in_ci(report)
+    return report
+
+
+def _fail_skip_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not os.environ.get("CI") or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if any(allowed in reason for allowed in SKIPS_IN_CI):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"{reason}\nIn CI this must run; a reason that lies elsewhere goes into SKIPS_IN_CI."
 
 
 @pytest.fixture(autouse=True)

