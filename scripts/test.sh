@@ -5,11 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 folders=''
 for suite in "$@"; do
-    if [ -d "tests/$suite" ]; then
-        folders="$folders tests/$suite"
-    else
-        echo "There is no tests/$suite." >&2
-    fi
+    [ -d "tests/$suite" ] || { echo "There is no tests/$suite." >&2; exit 2; }
+    folders="$folders tests/$suite"
 done
 # shellcheck disable=SC2086  # a list of words
 exec .venv/bin/python -m pytest $folders
