@@ -159,7 +159,7 @@ class AnsweringPipeline:
             passages = await self._rerank(query, retrieved.passages, ask.top_k, trace)
             stage.outputs = len(passages)
         with trace.stage("support", inputs=len(passages)) as stage:
-            found = self._support.supported(passages)
+            found = self._support.supported(query.standalone, passages)
             stage.outputs = int(found)
         return _Search(query, passages, found)
 
