@@ -1,0 +1,10 @@
+"""The stores meet real servers here; the contract they keep lies with the other contracts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS / "contract"), str(TESTS / "servers")]
+pytest.register_assert_rewrite("store_contract", "store_agreement")
