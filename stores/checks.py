@@ -9,8 +9,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from core.errors import DimensionMismatch, InvalidValue
 from core.types import EmbeddedRecord, Record, Vector
 from stores.filters import And, Exists, Filter, In, Not, Or
@@ -35,7 +33,7 @@ def check_vector(vector: Vector, dim: int, name: str = "the query vector") -> No
             f"The index holds vectors of {dim} numbers, but {name} has shape {vector.shape}.",
             hint="Use the embedder the knowledge base was built with, or rebuild it with the new one.",
         )
-    length = float(np.linalg.norm(vector))
+    length = math.sqrt(vector.dot(vector))  # without importing numpy: the command line loads this file, too
     if not abs(length - 1) <= _UNIT_TOLERANCE:  # also true of NaN
         raise InvalidValue(f"The length of {name} is {length:.3g}.", hint="Scale vectors to length 1.")
 
