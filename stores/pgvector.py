@@ -234,11 +234,14 @@ class PgVectorStore(VectorStore):
         params: Params = {"vector": PgVector(vector), "k": max(k, 0)}
         where_sql = condition(where, params)
         async with self._connection(index) as connection:
-            few = await _count(connection, index, where, limit=EXACT_ROWS + 1) <= EXACT_ROWS
-            if not few:
+            if await _count(connection, index, where, limit=EXACT_ROWS + 1) > EXACT_ROWS:
                 await _set_up_hnsw(connection, k)
-            rows = await connection.execute(_dense_query(index, where_sql, exact=few), params)
-            return [_hit(row) async for row in rows]
+                hits = await _hits(connection, _dense_query(index, where_sql, exact=False), params)
+                # HNSW cannot leave a cluster whose links all lead back into it, for example one of deleted
+                # near-duplicates. It gives too few then, though enough match.
+                if len(hits) >= min(k, EXACT_ROWS):
+                    return hits
+            return await _hits(connection, _dense_query(index, where_sql, exact=True), params)
 
     async def search_text(
         self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
@@ -261,8 +264,7 @@ class PgVectorStore(VectorStore):
                 candidates = sql.SQL("terms && %(rarest)s::bigint[] AND {}").format(candidates)
             statement = _text_query(index, chosen, statistics, candidates, params)
             await _allow_seqscan(connection, few)
-            rows = await connection.execute(statement, params)
-            return [_hit(row) async for row in rows]
+            return await _hits(connection, statement, params)
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
         hashes = {term: _hash(term) for term in terms}
@@ -545,8 +547,9 @@ def _sparse(counts: Mapping[int, int]) -> str:
     return f"{{{','.join(f'{place}:{number}' for place, number in counts.items())}}}/{_SPARSE_DIM}"
 
 
-def _hit(row: TupleRow) -> Hit:
-    return Hit(Record(*row[:-1]), float(row[-1]))
+async def _hits(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> list[Hit]:
+    rows = await connection.execute(statement, params)
+    return [Hit(Record(*row[:-1]), float(row[-1])) async for row in rows]
 
 
 def _absent(index: IndexName | None) -> NotFound:

@@ -103,11 +103,12 @@ SHAPES: dict[str, Metadata] = {
     "digit": {"f": "1"},
     "nasty": {"f": NASTY, NASTY: "x"},
     "missing": {},
+    "capital": {"f": "B"},
 }
 EVERY = set(SHAPES)
 FILTERS: list[tuple[Filter, set[str]]] = [
     (Eq("f", "b"), {"text"}),
-    (Eq("f", "B"), set()),
+    (Eq("f", "B"), {"capital"}),
     (Eq("f", 1), {"number"}),
     (Eq("f", 1.0), {"number"}),
     (Eq("f", 1.5), {"fraction"}),
@@ -132,8 +133,8 @@ FILTERS: list[tuple[Filter, set[str]]] = [
     (Lte("f", 1.5), {"number", "fraction"}),
     (Gt("f", 1), {"fraction"}),
     (Gte("f", 1), {"number", "fraction"}),
-    (Lt("f", "b"), {"digit", "nasty"}),
-    (Lte("f", "b"), {"digit", "nasty", "text"}),
+    (Lt("f", "b"), {"digit", "nasty", "capital"}),
+    (Lte("f", "b"), {"digit", "nasty", "capital", "text"}),
     (Gt("f", "a"), {"nasty", "text"}),
     (Gte("f", "b"), {"text"}),
     (Gt("f", "Z"), {"nasty", "text"}),  # by code point: capitals come before small letters
@@ -158,7 +159,7 @@ FILTERS: list[tuple[Filter, set[str]]] = [
     # the fifth on no page at all; documents alternate.
     (Eq("id", "text"), {"text"}),
     (In("id", ("text", "list", "none")), {"text", "list"}),
-    (Eq("document_id", "even"), {"text", "fraction", "list", "nasty"}),
+    (Eq("document_id", "even"), {"text", "fraction", "list", "nasty", "capital"}),
     (Ne("document_id", "even"), {"number", "true", "digit", "missing"}),
     (Eq("revision", "r1"), EVERY),
     (Gt("document_id", "even"), {"number", "true", "digit", "missing"}),
@@ -591,6 +592,7 @@ class StoreContract:
         assert ids(await store.search_text(index, ["年假", "nowhere"], k=9)) == ["a"]
         assert await store.search_text(index, ["nowhere"], k=9) == []
         assert await store.search_text(index, ["vac"], k=9) == []
+        assert await store.search_text(index, ["年假"], k=9, where=Eq("id", "b")) == []
         assert await store.search_text(index, [], k=9) == []
 
     async def test_repeating_a_term_of_the_question_changes_nothing(
