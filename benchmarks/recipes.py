@@ -32,9 +32,11 @@ from rerankers.rerank import CoverageReranker
 from retrievers.base import Mode, Scope
 from retrievers.rewrite import FollowUpRules
 from retrievers.two_stage import TwoStageRetriever
+from stores.live import LiveStores
 from stores.pgvector import PgVectorStore
 
 KB = "bench"
+SEPARATOR = "/"  # between the names of a knowledge base and a document: ids are unique in the database
 PROGRESS_EVERY = 50  # documents
 
 
@@ -86,7 +88,7 @@ class SeedFlat:
 
 
 class Service:
-    """A knowledge base made and searched by the objects that the service is made of, with its defaults.
+    """Knowledge bases made and searched by the objects that the service is made of, with its defaults.
 
     Only the parsers are left out: the data sets hold plain text. Open it with `open_service`.
     """
@@ -106,9 +108,9 @@ class Service:
     def default_mode(self) -> Mode:
         return Mode(self._settings.retrieval.mode)
 
-    async def index(self, documents: Sequence[CorpusDocument]) -> int:
-        """Returns the number of chunks."""
-        target = Target(KB, 1, "pgvector", self._embedder.name, self._settings.ingest.chunk_characters)
+    async def index(self, documents: Sequence[CorpusDocument], *, kb: str = KB) -> int:
+        """Make the knowledge base `kb`; returns the number of its chunks."""
+        target = Target(kb, 1, "pgvector", self._embedder.name, self._settings.ingest.chunk_characters)
         by_id = {document.id: document for document in documents}
 
         async def parse(path: Path, name: str) -> ParsedDocument:
@@ -120,26 +122,29 @@ class Service:
             make_chunker=partial(make_chunker, self._embedder),
             summariser=ExtractiveSummariser(),
             embedder=self._embedder,
-            stores={"pgvector": self._store},
+            stores=LiveStores.of(self._store),
         )
         rows = []
         for document in with_progress(documents, "ours"):
             sha256 = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
-            source = Source(document.id, f"{document.id}.txt", sha256, Path(document.id))
+            name = f"{document.id}.txt"
+            source = Source(f"{kb}{SEPARATOR}{document.id}", name, sha256, Path(document.id))
             await pipeline.run(source, target, _no_report)
-            rows.append(_row(source, len(document.text), pipeline.revision(target, sha256)))
+            rows.append(_row(kb, source, len(document.text), pipeline.revision(target, sha256)))
         async with self._database.transaction() as session:
-            session.add(_kb(self._embedder))
+            session.add(_kb(kb, self._embedder))
             await session.flush()
             session.add_all(rows)
         return await self._store.count(target.index(IndexKind.CHUNKS))
 
-    async def search(self, question: str, mode: Mode, *, top_k: int) -> list[Passage]:
+    async def search(
+        self, question: str, *, top_k: int, mode: Mode | None = None, kb: str = KB
+    ) -> list[Passage]:
         """What the API's search does with a question that comes without history."""
         query = await FollowUpRules().rewrite(question, ())
-        scope = Scope(KB, 1, self._store)
+        scope = Scope(kb, 1, self._store)
         pool = self._settings.retrieval.pool
-        retrieved = await self._retriever.retrieve(query, scope, mode=mode, pool=pool)
+        retrieved = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)
         return await CoverageReranker().rerank(query, retrieved.passages, top_k=top_k)
 
 
@@ -154,8 +159,11 @@ class Ours:
         self.name = "ours" if mode == service.default_mode else f"ours-{mode.value}"
 
     async def search(self, question: str) -> Sequence[Found]:
-        passages = await self._service.search(question, self._mode, top_k=10)
-        return [Found(passage.record.document_id, passage.record.text) for passage in passages]
+        passages = await self._service.search(question, mode=self._mode, top_k=10)
+        return [
+            Found(passage.record.document_id.partition(SEPARATOR)[2], passage.record.text)
+            for passage in passages
+        ]
 
 
 @asynccontextmanager
@@ -197,7 +205,7 @@ async def _no_report(stage: str, done: int, total: int) -> None:
     return
 
 
-def _kb(embedder: Embedder) -> KnowledgeBase:
+def _kb(kb: str, embedder: Embedder) -> KnowledgeBase:
     return KnowledgeBase(
         id=KB,
         name=KB,
@@ -209,10 +217,10 @@ def _kb(embedder: Embedder) -> KnowledgeBase:
     )
 
 
-def _row(source: Source, size: int, revision: str) -> Document:
+def _row(kb: str, source: Source, size: int, revision: str) -> Document:
     return Document(
         id=source.document_id,
-        kb_id=KB,
+        kb_id=kb,
         name=source.name,
         status=DocumentStatus.READY,
         sha256=source.sha256,

@@ -63,7 +63,20 @@ class BrokerSettings(Group):
 
 
 class StoreSettings(Group):
-    kind: Literal["pgvector"] = Field("pgvector", description="Vector store of new knowledge bases.")
+    kind: str = Field(
+        "pgvector",
+        description="Vector store of new knowledge bases that do not name one: `pgvector` (in the database of "
+        "`database.url`), or one that `stores` connects to.",
+    )
+
+
+class StoreServer(Group):
+    """Where a vector store other than pgvector is."""
+
+    url: SecretStr = Field(description="Address of the server, with user and password if it has them.")
+    token: SecretStr | None = Field(None, description="API key or token, for servers that ask for one.")
+    pool_size: int = Field(10, ge=1, description="Connections each process keeps at most.")
+    timeout_s: float = Field(10.0, gt=0, description="Longest wait for an answer (seconds).")
 
 
 class EmbedderSettings(Group):
@@ -163,6 +176,9 @@ class Settings(Group):
     database: DatabaseSettings = Field(default=DatabaseSettings())
     broker: BrokerSettings = Field(default=BrokerSettings())
     store: StoreSettings = Field(default=StoreSettings())
+    stores: dict[str, StoreServer] = Field(
+        default={}, description="Vector store servers beside pgvector, by kind."
+    )
     embedder: EmbedderSettings = Field(default=EmbedderSettings())
     llm: LlmSettings = Field(default=LlmSettings())
     ingest: IngestSettings = Field(default=IngestSettings())
@@ -177,6 +193,10 @@ class Settings(Group):
             raise ValueError("llm.kind is llama-cpp, so llm.model_path must name a GGUF file")
         if llm.kind == "openai" and llm.url is None:
             raise ValueError("llm.kind is openai, so llm.url must name the server")
+        if self.store.kind != "pgvector" and self.store.kind not in self.stores:
+            raise ValueError(
+                f"store.kind is {self.store.kind}, so stores.{self.store.kind}.url must name its server"
+            )
         if llm.max_new_tokens >= llm.context_tokens:
             raise ValueError("llm.max_new_tokens must be smaller than llm.context_tokens")
         return self
@@ -249,6 +269,9 @@ def environment(settings: Settings) -> dict[str, str]:
             value = getattr(group, name)
             if isinstance(value, BaseModel):
                 walk(f"{prefix}{name.upper()}__", value)
+            elif isinstance(value, dict):
+                for key, item in value.items():
+                    walk(f"{prefix}{name.upper()}__{key.upper()}__", item)
             elif isinstance(value, SecretStr):
                 result[prefix + name.upper()] = value.get_secret_value()
             elif value is not None:

@@ -7,7 +7,7 @@ in `ingest.runner`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ingest.chunkers.base import Chunker, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts
 from models.embedders.base import Embedder
 from stores.base import VectorStore
+from stores.live import LiveStores
 
 RECIPE_VERSION = 1  # raise it when parsing or chunking changes, so that re-uploads are read again
 BATCH = 16  # chunks embedded and written at a time: bounds memory and makes progress visible
@@ -73,7 +74,7 @@ class IngestPipeline:
         make_chunker: Callable[[int], Chunker],
         summariser: Summariser,
         embedder: Embedder,
-        stores: Mapping[str, VectorStore],
+        stores: LiveStores,
     ) -> None:
         self._parse = parse
         self._make_chunker = make_chunker
@@ -93,7 +94,7 @@ class IngestPipeline:
         a server is down.
         """
         self._check_embedder(target)
-        store = self._stores[target.store]
+        store = await self._stores.get(target.store)
         revision = self.revision(target, source.sha256)
 
         await report("parsing", 0, 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from core.errors import RagError, Unavailable
 from core.types import IndexKind
 from ingest.files import FileStore
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
-from stores.base import VectorStore
+from stores.live import LiveStores
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class JobRunner:
         database: Database,
         files: FileStore,
         pipeline: IngestPipeline,
-        stores: Mapping[str, VectorStore],
+        stores: LiveStores,
         owner: str,
         lease: timedelta,
         max_attempts: int,
@@ -202,7 +201,7 @@ class JobRunner:
             await documents.drop_other_texts(session, document_id, keep or "")
 
     async def _delete_records(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
-        store = self._stores[kb.store]
+        store = await self._stores.get(kb.store)
         target = self._target(kb)
         for kind in IndexKind:
             await store.ensure_index(target.index(kind), dim=kb.dim)
@@ -273,7 +272,7 @@ class JobRunner:
         await self._finish(job)
 
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
-        store = self._stores[kb.store]
+        store = await self._stores.get(kb.store)
         for kind in IndexKind:
             await store.drop_index(self._target(kb).index(kind))
         async with self._database.transaction() as session:

@@ -18,7 +18,7 @@ from celery import Celery
 
 from core.db.session import Database
 from core.errors import SettingsError
-from core.settings import LlmSettings, Settings
+from core.settings import LlmSettings, Settings, StoreServer
 from ingest.chunkers.base import Chunker
 from ingest.chunkers.sentence import SentenceChunker
 from ingest.files import FileStore
@@ -49,14 +49,20 @@ from retrievers.base import Rewriter
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
+from stores.live import LiveStores
 
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 
-def _pgvector(settings: Settings) -> VectorStore:
-    from stores.pgvector import PgVectorStore
+def _elasticsearch(server: StoreServer) -> VectorStore:
+    from stores.elasticsearch import ElasticsearchStore
 
-    return PgVectorStore(database_url(settings), settings.database.pool_size)
+    return ElasticsearchStore(
+        server.url.get_secret_value(),
+        api_key=server.token.get_secret_value() if server.token else None,
+        pool_size=server.pool_size,
+        timeout_s=server.timeout_s,
+    )
 
 
 def _bundled(settings: Settings) -> Embedder:
@@ -65,7 +71,7 @@ def _bundled(settings: Settings) -> Embedder:
     return BundledEmbedder(threads=settings.embedder.threads)
 
 
-STORES: Mapping[str, Callable[[Settings], VectorStore]] = {"pgvector": _pgvector}
+STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {"elasticsearch": _elasticsearch}
 EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {"bundled": _bundled}
 # For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py).
 SUPPORT: Mapping[str, Thresholds] = {
@@ -81,6 +87,24 @@ def database_url(settings: Settings) -> str:
             hint="Start the service with `rag-service up`, or set RAG_DATABASE__URL.",
         )
     return settings.database.url.get_secret_value()
+
+
+def make_stores(settings: Settings) -> LiveStores:
+    """pgvector, and the stores that the settings connect to. Raises `SettingsError` for one that is not known."""
+
+    def pgvector() -> VectorStore:
+        from stores.pgvector import PgVectorStore
+
+        return PgVectorStore(database_url(settings), settings.database.pool_size)
+
+    builders: dict[str, Callable[[], VectorStore]] = {"pgvector": pgvector}
+    for kind, server in settings.stores.items():
+        if kind not in STORES:
+            raise SettingsError(
+                f"stores.{kind}: there is no such store.", hint=f"There are: {', '.join(STORES)}."
+            )
+        builders[kind] = partial(STORES[kind], server)
+    return LiveStores(builders)
 
 
 async def make_llm(settings: Settings) -> LLM | None:
@@ -190,16 +214,14 @@ def make_chunker(embedder: Embedder, characters: int) -> Chunker:
 @asynccontextmanager
 async def _ground(
     settings: Settings,
-) -> AsyncIterator[tuple[Database, FileStore, dict[str, VectorStore], Embedder]]:
+) -> AsyncIterator[tuple[Database, FileStore, LiveStores, Embedder]]:
     async with AsyncExitStack() as stack:
         database = Database(database_url(settings), pool_size=settings.database.pool_size)
         stack.push_async_callback(database.close)
         files = FileStore(settings.files_dir)
         files.open()
-        stores: dict[str, VectorStore] = {settings.store.kind: STORES[settings.store.kind](settings)}
-        for store in stores.values():
-            await store.open()
-            stack.push_async_callback(store.close)
+        stores = make_stores(settings)
+        stack.push_async_callback(stores.close)
         embedder = EMBEDDERS[settings.embedder.kind](settings)
         stack.push_async_callback(embedder.close)
         yield database, files, stores, embedder
@@ -212,7 +234,7 @@ class ApiServices:
     settings: Settings
     database: Database
     files: FileStore
-    stores: Mapping[str, VectorStore]
+    stores: LiveStores
     embedder: Embedder
     llm: LLM | None
     intake: Intake

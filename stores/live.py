@@ -19,7 +19,7 @@ class LiveStores:
     def __init__(self, builders: Mapping[str, Callable[[], VectorStore]]) -> None:
         self._builders = builders
         self._open: dict[str, VectorStore] = {}
-        self._opening = asyncio.Lock()
+        self._opening = {kind: asyncio.Lock() for kind in builders}
 
     @classmethod
     def of(cls, *opened: VectorStore) -> Self:
@@ -43,9 +43,9 @@ class LiveStores:
         if kind not in self._builders:
             raise StoreError(
                 f"This knowledge base lies in {kind}, but the service is not connected to it.",
-                hint=f"Set RAG_{kind.upper()}__URL.",
+                hint=f"Set RAG_STORES__{kind.upper()}__URL.",
             )
-        async with self._opening:
+        async with self._opening[kind]:
             if kind not in self._open:
                 store = self._builders[kind]()
                 try:

@@ -163,7 +163,7 @@ async def make_ask(
             document_ids = tuple(await documents.with_attributes(session, kb.id, wanted))
     return Ask(
         question=question,
-        scope=Scope(kb.id, kb.generation, services.stores[kb.store], document_ids),
+        scope=Scope(kb.id, kb.generation, await services.stores.get(kb.store), document_ids),
         top_k=top_k or defaults.top_k,
         pool=max(defaults.pool, top_k or 0),
         mode=Mode(mode or defaults.mode),

@@ -27,11 +27,12 @@ async def health() -> schemas.Health:
 
 @router.get("/ready", responses={503: {"model": schemas.Ready}})
 async def ready(services: Services, response: Response) -> schemas.Ready:
-    """Database and stores answer (else 503), and whether jobs are being worked on."""
+    """Database and default store answer (else 503), and how other stores and the workers do."""
     checks = {"database": await _check(services.database.ping())}
-    for kind, store in services.stores.items():
-        checks[f"store {kind}"] = await _check(store.ping())
-    is_ready = all(result == "ok" for result in checks.values())
+    for kind in services.stores.kinds:
+        checks[f"store {kind}"] = await _check(_ping_store(services, kind))
+    needed = ("database", f"store {services.settings.store.kind}")
+    is_ready = all(checks[name] == "ok" for name in needed)
     checks["worker"] = await _worker(services) if checks["database"] == "ok" else "unknown"
     if not is_ready:
         response.status_code = 503
@@ -47,6 +48,10 @@ async def _check(ping: Awaitable[None]) -> str:
     except TimeoutError:
         return f"does not answer within {LONGEST_CHECK_S:g} s"
     return "ok"
+
+
+async def _ping_store(services: ApiServices, kind: str) -> None:
+    await (await services.stores.get(kind)).ping()
 
 
 async def _worker(services: ApiServices) -> str:

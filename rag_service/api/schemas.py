@@ -79,6 +79,9 @@ KbName = Annotated[
 class KbCreate(Request):
     name: KbName
     description: str = Field("", max_length=2000, examples=["Everything new colleagues ask."])
+    store: str | None = Field(
+        None, max_length=32, description="Vector store; null: the service's setting.", examples=["pgvector"]
+    )
     chunk_characters: int | None = Field(
         None, ge=100, le=4000, description="Longest chunk in Chinese characters; null: the service's setting."
     )

@@ -18,7 +18,7 @@ import migrations
 from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
 from core.settings import Settings, load_settings
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
-from rag_service.wiring import EMBEDDERS, STORES, celery_broker, database_url, make_llm
+from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_llm, make_stores
 
 CONNECT_TIMEOUT_S = 5
 MIGRATE = "`rag-service migrate` brings it up to date."
@@ -140,14 +140,13 @@ def _schema(settings: Settings) -> str:
 
 
 async def _store(settings: Settings) -> str:
-    kind = settings.store.kind
-    store = STORES[kind](settings)
+    stores = make_stores(settings)
     try:
-        await store.open()
-        await store.ping()
+        for kind in stores.kinds:
+            await (await stores.get(kind)).ping()
     finally:
-        await store.close()
-    return f"{kind} answers"
+        await stores.close()
+    return f"{' and '.join(stores.kinds)} {'answers' if len(stores.kinds) == 1 else 'answer'}"
 
 
 def _queue(settings: Settings) -> str:

@@ -35,6 +35,7 @@ from ingest.summarise import ExtractiveSummariser
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from stores.filters import In
+from stores.live import LiveStores
 from stores.pgvector import PgVectorStore
 
 OLD = "Parental leave is 16 weeks.\n"
@@ -87,13 +88,13 @@ class Lab:
             make_chunker=partial(make_chunker, self.embedder),
             summariser=ExtractiveSummariser(),
             embedder=self.embedder,
-            stores={"pgvector": self.store},
+            stores=LiveStores.of(self.store),
         )
         return JobRunner(
             database=self.database,
             files=self.files,
             pipeline=pipeline,
-            stores={"pgvector": self.store},
+            stores=LiveStores.of(self.store),
             owner=owner,
             lease=timedelta(seconds=30),
             max_attempts=MAX_ATTEMPTS,
