@@ -32,6 +32,7 @@ class UpService:
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._database_url: str | None = None
 
     @property
     def admin_key(self) -> str:
@@ -40,10 +41,13 @@ class UpService:
     @property
     def database_url(self) -> str:
         """Of the embedded PostgreSQL, as the service's own processes are told."""
-        return self.part("worker").environ()["RAG_DATABASE__URL"]
+        if self._database_url is None:
+            self._database_url = self.part("worker").environ()["RAG_DATABASE__URL"]
+        return self._database_url
 
     def start(self) -> None:
         """Returns when the service says that it is ready."""
+        self._database_url = None
         log = self.data_dir / "up.out"
         with log.open("wb") as out:
             self._process = subprocess.Popen(

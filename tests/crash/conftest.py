@@ -1,0 +1,6 @@
+"""Crash tests run the service as the end-to-end tests do."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
