@@ -33,6 +33,7 @@ RECORD = Record(
         (In("lang", ()), False),
         (Lt("ok", 2), False),
         (Lt("lang", True), False),
+        (Lte("ok", True), False),
         (Lte("n", 1), True),
         (Gt("lang", "en"), True),
         (Gt("lang", 0), False),
