@@ -76,7 +76,7 @@ def test_a_file_that_is_named_but_absent_or_no_toml_is_named(tmp_path: Path) -> 
         ({"RAG_SERVER__PORT": "70000"}, "server.port: "),
         ({"RAG_SERVER__PORT": "eighty"}, "server.port: "),
         ({"RAG_RETRIEVAL__MODE": "both"}, "retrieval.mode: "),
-        ({"RAG_STORE__KIND": "faiss"}, "store.kind: "),
+        ({"RAG_LLM__KIND": "oracle"}, "llm.kind: "),
     ],
 )
 def test_a_contradiction_or_a_wrong_value_names_the_setting(environ: dict[str, str], words: str) -> None:
