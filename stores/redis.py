@@ -54,7 +54,7 @@ BATCH_COMMANDS = 100  # sent together; the server serves others between them
 EXACT_ROWS = 2000  # up to this many matching records are compared one by one
 MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
 # Candidates that the engine ranks and we rank again: this many for each hit, and so many at least.
-CANDIDATES_PER_HIT, LEAST_CANDIDATES = 5, 200
+CANDIDATES_PER_HIT, LEAST_CANDIDATES = 5, 100
 SPARE_HITS = 16  # fetched beyond k, to see whether ties reach over it
 MOST_TIES = 20_000  # among more, the order of ids is not kept
 LEAST_NEIGHBOURS = 150  # that HNSW looks at
@@ -296,10 +296,7 @@ class RedisStore(VectorStore):
         words = sorted((word for word, n in frequency.items() if n), key=frequency.__getitem__)[:MAX_TERMS]
         if k <= 0 or not words:
             return []
-        query = f"@terms:({'|'.join(words)})"
-        if where is not None:
-            # Otherwise the filter would count in the engine's score.
-            query = f"({await self._condition(index, where)})=>{{$weight: 0}} {query}"
+        query = _text_query(words, await self._condition(index, where) if where else None)
         most = max(LEAST_CANDIDATES, CANDIDATES_PER_HIT * k)
         candidates = await _past_ties(lambda n: self._candidates(index, query, n), k, most)
         weights = {word: registry.weight(frequency[word]) for word in words}
@@ -384,7 +381,7 @@ class RedisStore(VectorStore):
         _, *found = await self._search(
             index,
             query,
-            *("SCORER", "BM25STD", "WITHSCORES", "RETURN", 2, "id", "terms", "LIMIT", 0, number),
+            *("VERBATIM", "SCORER", "BM25STD", "WITHSCORES", "RETURN", 2, "id", "terms", "LIMIT", 0, number),
         )
         rows = zip(found[1::3], map(_mapping, found[2::3]), strict=True)
         return [_Found(row["id"], float(score), row["terms"].split()) for score, row in rows]
@@ -482,6 +479,18 @@ async def _past_ties(fetch: Callable[[int], Awaitable[list[_Found]]], k: int, nu
         if len(found) < number or number >= MOST_TIES or found[k - 1].score > found[-1].score:
             return found
         number *= 4
+
+
+def _text_query(words: Sequence[str], condition: str | None) -> str:
+    """The records that hold any of `words` and meet `condition`, so written that the engine's scores are BM25.
+
+    A twofold negation matches without a score; a weight of 0 does that for most filters, but not for all. Under
+    a condition the engine leaves some words of a union out of the score, but none that stand alone.
+    """
+    query = f"@terms:({'|'.join(words)})"
+    if condition is None:
+        return query
+    return f"({query})=>{{$weight: 0}} -(-{condition}) {' '.join(f'~@terms:{word}' for word in words)}"
 
 
 def _write_arguments(embedded: EmbeddedRecord, dim: int) -> Command:

@@ -102,21 +102,21 @@ def as_float(number: float) -> float:
     try:
         return float(number) + 0.0
     except OverflowError:
-        return math.copysign(math.inf, number)
+        return math.inf if number > 0 else -math.inf
 
 
-def number_range(where: Range) -> tuple[float, float]:
-    """The closed range of floats in which `where` is true."""
-    value = as_float(where.value)  # type: ignore[arg-type]
+def number_range(where: Range) -> tuple[str, str]:
+    """The range as both `ZRANGEBYSCORE` and NUMERIC fields want it."""
+    value = repr(as_float(where.value))  # type: ignore[arg-type]
     match where:
         case Lt():
-            return -math.inf, math.nextafter(value, -math.inf)
+            return "-inf", "(" + value
         case Lte():
-            return -math.inf, value
+            return "-inf", value
         case Gt():
-            return math.nextafter(value, math.inf), math.inf
+            return "(" + value, "+inf"
         case Gte():
-            return value, math.inf
+            return value, "+inf"
 
 
 def text_range(where: Range) -> tuple[bytes, bytes]:
@@ -137,13 +137,15 @@ def _one_of(name: str, values: Sequence[Scalar]) -> str:
     if name not in NUMBER_FIELDS:
         return _tagged([scalar_token(name, value) for value in values])
     numbers = [as_float(value) for value in values if type_of(value) == "number"]  # type: ignore[arg-type]
-    return f"({'|'.join(_numeric(name, number, number) for number in numbers)})" if numbers else NO
+    return (
+        f"({'|'.join(_numeric(name, repr(number), repr(number)) for number in numbers)})" if numbers else NO
+    )
 
 
 def _exists(name: str) -> str:
     if name in TEXT_FIELDS:
         return EVERY
-    return _numeric(name, -math.inf, math.inf) if name in NUMBER_FIELDS else _tagged([token(name, "exists")])
+    return _numeric(name, "-inf", "+inf") if name in NUMBER_FIELDS else _tagged([token(name, "exists")])
 
 
 async def _in_range(where: Range, tokens_of: TokensOfRange) -> str:
@@ -159,5 +161,5 @@ def _tagged(tokens: Sequence[str]) -> str:
     return f"@tags:{{{'|'.join(tokens)}}}" if tokens else NO
 
 
-def _numeric(name: str, low: float, high: float) -> str:
-    return f"@{name}:[{low!r} {high!r}]"
+def _numeric(name: str, low: str, high: str) -> str:
+    return f"@{name}:[{low} {high}]"
