@@ -152,7 +152,8 @@ class JobRunner:
                 )
 
         ingested = await self._pipeline.run(source, target, report)
-        await self._flip(job, revision, ingested)
+        if not await self._flip(job, revision, ingested):
+            return
         await self._forget_other_revisions(job.document_id, kb, keep=revision)
         await self._remove_unused_files(job)
         await self._finish(job)
@@ -175,14 +176,16 @@ class JobRunner:
             await self._remove_file_if_unused(job.sha256)
         return False
 
-    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> None:
-        """Show the new revision to readers, all at once."""
+    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> bool:
+        """Show the new revision to readers, all at once; False (and the job ended) if it was deleted meanwhile."""
         assert job.document_id is not None
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
             document = await documents.find(session, job.document_id, lock=True)
             if document is None or document.status == DocumentStatus.DELETING:
-                raise jobs.LeaseLost  # deleted meanwhile; the delete job cleans up
+                # The job that deletes it waits for this one, and cleans up.
+                await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.CANCELLED)
+                return False
             await documents.put_text(session, document.id, revision, ingested.parsed)
             document.live_revision = revision
             document.live_sha256 = job.sha256
@@ -194,6 +197,7 @@ class JobRunner:
             document.summary = ingested.summary
             # A newer upload may be waiting already: then its job goes on from here.
             document.status = DocumentStatus.READY if document.sha256 == job.sha256 else DocumentStatus.QUEUED
+            return True
 
     async def _forget_other_revisions(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
         await self._delete_records(document_id, kb, keep=keep)
@@ -250,9 +254,8 @@ class JobRunner:
             return
         try:
             await self._delete_records(job.document_id, kb, keep=document.live_revision)
-        except (
-            RagError
-        ) as error:  # the store is what failed: readers do not see the rest, an upload replaces it
+        except RagError as error:
+            # The store is what failed. Readers do not see these records; the next version replaces them.
             log.warning("job %s: records of the failed version stay: %s", job.id, error)
 
     # --- deletes --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import ApiKey
@@ -45,7 +45,8 @@ async def remove(session: AsyncSession, key_id: str) -> None:
     row = await session.get(ApiKey, key_id)
     if row is None:
         raise NotFound(f"There is no API key {key_id}.")
-    admins = select(func.count()).select_from(ApiKey).where(ApiKey.role == "admin")
-    if row.role == "admin" and (await session.execute(admins)).scalar_one() == 1:
+    # Locked, so that two requests cannot each delete what the other takes for the last but one.
+    admins = select(ApiKey.id).where(ApiKey.role == "admin").order_by(ApiKey.id).with_for_update()
+    if row.role == "admin" and len((await session.execute(admins)).all()) == 1:
         raise Conflict("This is the last admin key.", hint="Create another admin key first.")
     await session.execute(delete(ApiKey).where(ApiKey.id == key_id))
