@@ -80,21 +80,27 @@ The commands that talk to a running service (`ingest`, `ask`, `search`, `kb`, `d
 
 def settings_page() -> str:
     parts = [GENERATED, SETTINGS_INTRO]
-    own = {name: field for name, field in Settings.model_fields.items() if not _is_group(field)}
-    parts.append(_settings_table("General", ENV_PREFIX, own))
-    for name, field in Settings.model_fields.items():
-        if _is_group(field):
-            group: type[BaseModel] = field.annotation  # type: ignore[assignment]
-            parts.append(_settings_table(f"[{name}]", f"{ENV_PREFIX}{name.upper()}__", group.model_fields))
+    groups = {name: group for name, field in Settings.model_fields.items() if (group := _group(field))}
+    own = {name: field for name, field in Settings.model_fields.items() if name not in groups}
+    parts.append(_settings_table("General", "", ENV_PREFIX, own))
+    for name, group in groups.items():
+        field = Settings.model_fields[name]
+        # One table for each of several names, such as the stores.
+        table = f"{name}.NAME" if get_origin(field.annotation) is dict else name
+        prefix = f"{ENV_PREFIX}{table.upper().replace('.', '__')}__"
+        parts.append(_settings_table(f"[{table}]", field.description or "", prefix, group.model_fields))
     return "\n".join(parts)
 
 
-def _is_group(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+def _group(field: FieldInfo) -> type[BaseModel] | None:
+    """The group of settings that a field is, or of which it holds one for each name; None for a setting."""
+    last: Any = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
+    return last if isinstance(last, type) and issubclass(last, BaseModel) else None
 
 
-def _settings_table(title: str, prefix: str, fields: Mapping[str, FieldInfo]) -> str:
-    lines = [f"## {title}\n", "| Variable | Value | Default | Meaning |", "|---|---|---|---|"]
+def _settings_table(title: str, text: str, prefix: str, fields: Mapping[str, FieldInfo]) -> str:
+    lines = [f"## {title}\n", *([f"{text}\n"] if text else [])]
+    lines += ["| Variable | Value | Default | Meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
         cells = (f"`{prefix}{name.upper()}`", _kind(field), _default(name, field), field.description or "")
         lines.append(f"| {' | '.join(cells)} |")
@@ -130,6 +136,8 @@ def _range(field: FieldInfo) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if field.default_factory is not None:
         return COMPUTED_DEFAULTS[name]
+    if field.is_required():
+        return "none, it must be set"
     return "unset" if field.default is None else f"`{field.default}`"
 
 
