@@ -111,10 +111,10 @@ class Service:
     async def index(self, documents: Sequence[CorpusDocument], *, kb: str = KB) -> int:
         """Make the knowledge base `kb`; returns the number of its chunks."""
         target = Target(kb, 1, "pgvector", self._embedder.name, self._settings.ingest.chunk_characters)
-        by_id = {document.id: document for document in documents}
+        by_name = {f"{document.id}.txt": document for document in documents}
 
         async def parse(path: Path, name: str) -> ParsedDocument:
-            document = by_id[path.name]
+            document = by_name[name]
             return ParsedDocument(document.text, title=document.title or None)
 
         pipeline = IngestPipeline(
@@ -207,8 +207,8 @@ async def _no_report(stage: str, done: int, total: int) -> None:
 
 def _kb(kb: str, embedder: Embedder) -> KnowledgeBase:
     return KnowledgeBase(
-        id=KB,
-        name=KB,
+        id=kb,
+        name=kb,
         description="",
         store="pgvector",
         embedder=embedder.name,
