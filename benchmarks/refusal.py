@@ -33,14 +33,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.cache import CachedEmbedder, default_folder
+from benchmarks.cache import bundled, default_folder
 from benchmarks.dataset import CorpusDocument, Dataset, Question, load
 from benchmarks.recipes import KB, Service, open_service
 from core.errors import RagError
 from core.settings import Settings
 from core.text import is_cjk
 from core.types import Passage
-from models.embedders.bundled import BundledEmbedder
 from rag_service.answering.support import CoverageAndCosine, Thresholds
 from rag_service.wiring import SUPPORT
 
@@ -113,7 +112,7 @@ async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
 
 async def run(datasets: Sequence[Dataset], sample: int, cache: Path) -> AsyncGenerator[Group, None]:
     """The groups of every data set, the answerable ones first; at most `sample` questions each."""
-    embedder = CachedEmbedder(BundledEmbedder(threads=1), cache)
+    embedder = bundled(cache)
     try:
         for dataset in datasets:
             others = [other for other in datasets if other.name != dataset.name]

@@ -7,7 +7,7 @@ Prints one JSON line for each recipe to stdout, progress to stderr. The layout o
   first chunk.
 - `support@5`, `support@1200`: how often the five top chunks, or the first 1,200 tokens (of the embedder) of
   the ranking, hold all the evidence or, where a question names none, one of its answers.
-- `index_s`: seconds to index, what remembered vectors took when they were computed included.
+- `index_s`: seconds to index, embedding on every core; what remembered vectors once took is included.
   `query_ms_p50`, `query_ms_p95`: milliseconds for one search, its embedding included, one at a time.
 
 Passage vectors are kept in `~/.cache/rag-service-bench`, so that a second run is quick.
@@ -34,12 +34,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cache import CachedEmbedder, default_folder
+from benchmarks.cache import CachedEmbedder, bundled, cores, default_folder
 from benchmarks.dataset import Dataset, load
 from benchmarks.metrics import Found, measure
 from benchmarks.recipes import Ours, Recipe, SeedFlat, open_service
 from core.errors import InvalidValue, RagError
-from models.embedders.bundled import BundledEmbedder
 from retrievers.base import Mode
 
 
@@ -78,7 +77,7 @@ async def run(dataset: Dataset, cache: Path) -> AsyncGenerator[dict[str, Any], N
             f"{dataset.name} has no answerable question with a relevant document.",
             hint="Check that the ids in qrels.tsv are those of corpus.jsonl and queries.jsonl.",
         )
-    embedder = CachedEmbedder(BundledEmbedder(threads=1), cache)
+    embedder = bundled(cache)
     try:
         flat = SeedFlat(embedder, dataset.documents)
         indexed = await _timed(embedder, flat.index)
@@ -140,8 +139,7 @@ def machine() -> str:
         model = next(
             (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores"
+    return f"{model}, {cores()} cores"
 
 
 if __name__ == "__main__":
