@@ -110,7 +110,11 @@ class LlmSettings(Group):
     timeout_s: float = Field(
         120.0, gt=0, description="Longest wait for the next piece of an answer (seconds)."
     )
-    concurrency: int = Field(4, ge=1, description="Requests sent to the engine at the same time.")
+    concurrency: int = Field(
+        2,
+        ge=1,
+        description="Answers written at the same time; `llama-cpp` reserves a context's memory for each.",
+    )
 
 
 class IngestSettings(Group):
@@ -126,7 +130,8 @@ class IngestSettings(Group):
     )
     summarise: Literal["auto", "llm", "extractive"] = Field(
         "auto",
-        description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if there is one.",
+        description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if there is one on a server "
+        "(`ollama`, `openai`) that is no base model.",
     )
 
 

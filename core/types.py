@@ -208,7 +208,7 @@ class Passage:
 class Citation:
     """A checked link from the answer to a document: `quote` is exactly the document's `start:end`.
 
-    `number` is the mark in the answer, as in `[1]`; one number per chunk cited.
+    `number` is the mark in the answer, as in `[1]`; one number for each span cited.
     """
 
     number: int

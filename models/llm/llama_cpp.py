@@ -141,7 +141,7 @@ class LlamaCppLLM:
         if answer.get("missing"):
             raise ModelUnavailable(
                 f"llama.cpp is not there: {answer['error']}.",
-                hint="pip install 'rag-service[llama-cpp]'; on a slim system also its library libgomp1.",
+                hint="Run: .venv/bin/pip install -e '.[llama-cpp]'; on a slim system also its library libgomp1.",
             )
         raise ModelError(
             f"llama.cpp cannot load {self._model_path}: {answer['error']}",

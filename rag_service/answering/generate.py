@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from core.text import is_cjk, question_terms, sentences, terms
+from core.text import is_cjk, question_terms, sentences, terms, weight
 from core.types import Passage
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams
 from rag_service.answering.prompt import Prompts
@@ -19,6 +19,8 @@ _NOTE = {
     "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
+_HEADING_WEIGHT = 15.0  # Chinese characters
+_FACT = re.compile(r"[\d。．.!?！？;；:：]")  # an ender, a colon, a number: more than a heading has
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 
 
@@ -166,9 +168,9 @@ class ExtractiveGenerator:
 def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES) -> list[str]:
     """The sentences with the largest share of the question's terms, better passages first among equals.
 
-    The sentence before counts a third: what it names, the next one explains. A sentence that only repeats the
-    question (a heading, say) is left out. Without any shared term (another language, say) the beginning of
-    the best passage.
+    The sentence before counts a third (a heading, nearly all): what it names, the next one explains. A heading
+    or a sentence that only repeats the question is left out. Without any shared term (another language, say)
+    the beginning of the best passage.
     """
     asked = set(question_terms(question))
     repeated = asked.union(terms(question))
@@ -179,14 +181,22 @@ def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST
             sentence = " ".join(passage.text[span.start : span.end].split())
             words = set(terms(_LINK_TARGET.sub("]", sentence)))
             share = len(words & asked) / max(len(asked), 1)
-            heading = sentence.lstrip("# ") in passage.record.section.split(" > ")
+            heading = _is_heading(sentence, passage)
             if not heading and not words <= repeated:
-                scored.append(((share + before / 3) / (1 + 0.2 * rank), rank, place, sentence))
-            before = share
+                scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
+            before = share * (0.9 if heading else 1 / 3)
     scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
-    if not scored:
-        return []
+    if not scored:  # nothing but headings: better than nothing
+        return [" ".join(passage.text.split()) for passage in passages[:1]]
     best = scored[0][0]
     if best == 0:
         return [min(scored, key=lambda entry: entry[1:3])[3]]
     return [entry[3] for entry in scored[:most] if entry[0] >= best / 2]
+
+
+def _is_heading(sentence: str, passage: Passage) -> bool:
+    """Whether the line is a heading: one of the document's, or short, unfinished and without a fact."""
+    line = sentence.lstrip("# ")
+    if line in passage.record.section.split(" > "):
+        return True
+    return weight(line) < _HEADING_WEIGHT and not _FACT.search(line)

@@ -88,6 +88,7 @@ async def list_models(services: Services, _: AnyKey) -> dict[str, Any]:
 
 @router.get("/models/{model}")
 async def get_model(services: Services, _: AnyKey, model: str) -> dict[str, Any]:
+    """One of these models."""
     kb = await find_kb(services, model.removeprefix(MODEL_PREFIX))
     return _model(kb.name, int(kb.created_at.timestamp()))
 

@@ -18,7 +18,7 @@ import migrations
 from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
 from core.settings import Settings, load_settings
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
-from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_llm, make_stores
+from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_llm, make_prompts, make_stores
 
 CONNECT_TIMEOUT_S = 5
 MIGRATE = "`rag-service migrate` brings it up to date."
@@ -47,6 +47,13 @@ def examine() -> Iterator[Finding]:
         yield from _database_side(settings, stack)
     yield _find("embedder", lambda: asyncio.run(_embedder(settings)))
     yield _find("language model", lambda: asyncio.run(_llm(settings)))
+    yield _find("prompt template", partial(_template, settings))
+
+
+def _template(settings: Settings) -> str:
+    chosen = settings.answer.template
+    make_prompts(settings).render("question", ["passage"], template=None if chosen == "auto" else chosen)
+    return chosen
 
 
 def _find(name: str, check: Callable[[], str]) -> Finding:

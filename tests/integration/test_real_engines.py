@@ -109,7 +109,7 @@ async def test_without_the_package_the_hint_says_how_to_install_it(
     llm = LlamaCppLLM(model_path=tmp_path / "model.gguf", context_tokens=512)
     with pytest.raises(ModelUnavailable, match="xllamacpp") as caught:
         await llm.ping()
-    assert "pip install 'rag-service[llama-cpp]'" in (caught.value.hint or "")
+    assert "pip install -e '.[llama-cpp]'" in (caught.value.hint or "")
     await llm.close()
 
 
