@@ -46,7 +46,7 @@ from rag_service.wiring import SUPPORT
 T = TypeVar("T")
 
 LOST = 1.5  # percent of the answerable questions of the worst group that the thresholds may refuse
-WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+WEIGHTS = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3)
 SMALL = (1, 3)  # documents in a small knowledge base
 SMALL_BASES = 12  # of each size
 SMALL_ENOUGH = 30_000  # characters; a longer document makes no small knowledge base
