@@ -93,6 +93,16 @@ class VectorStore(ABC):
         """The records with these ids, in the order of `ids`; absent ids are left out."""
 
     @abstractmethod
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        """The first `limit` records with an id behind `after` (by code point), in the order of ids, and their vectors.
+
+        Called with the last id again and again, it reads the whole index: for copies into another store.
+        Vectors are those written, up to the precision the engine keeps (cosine at least 0.999).
+        """
+
+    @abstractmethod
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         """How many records the index holds (that match `where`)."""
 

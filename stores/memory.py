@@ -83,6 +83,13 @@ class MemoryStore(VectorStore):
         records = self._index(index).records
         return [_copy(records[record_id].record) for record_id in ids if record_id in records]
 
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        records = self._index(index).records
+        ids = sorted(record_id for record_id in records if record_id > after)[: max(limit, 0)]
+        return [(_copy(records[i].record), records[i].vector.copy()) for i in ids]
+
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         return sum(1 for _ in self._index(index).matching(where))
 

@@ -221,6 +221,16 @@ class PgVectorStore(VectorStore):
             found = {row[0]: row async for row in rows}
         return [Record(*found[record_id]) for record_id in ids if record_id in found]
 
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        statement = sql.SQL("SELECT {}, embedding FROM {} WHERE id > %s ORDER BY id LIMIT %s").format(
+            _COLUMNS, _table(index)
+        )
+        async with self._connection(index) as connection:
+            rows = await connection.execute(statement, [after, max(limit, 0)])
+            return [(Record(*row[:-1]), _numbers(row[-1])) async for row in rows]
+
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         check_filter(where)
         async with self._connection(index) as connection:
@@ -389,10 +399,10 @@ async def _count(
     statement = sql.SQL(
         "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT %(limit)s::bigint) counted"
     ).format(_table(index), condition(where, params))
-    return await _number(connection, statement, params)
+    return await _single(connection, statement, params)
 
 
-async def _number(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> int:
+async def _single(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> int:
     row = await (await connection.execute(statement, params)).fetchone()
     assert row is not None
     return int(row[0])
@@ -545,6 +555,13 @@ def _position(hashed: int) -> int:
 
 def _sparse(counts: Mapping[int, int]) -> str:
     return f"{{{','.join(f'{place}:{number}' for place, number in counts.items())}}}/{_SPARSE_DIM}"
+
+
+def _numbers(vector: Any) -> Vector:
+    """The driver gives pgvector's own type or an array, by its version."""
+    import numpy as np  # noqa: PLC0415 (the command line loads this file and no numpy)
+
+    return np.asarray(vector.to_numpy() if isinstance(vector, PgVector) else vector, dtype=np.float32)
 
 
 async def _hits(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> list[Hit]:

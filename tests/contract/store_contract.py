@@ -265,6 +265,7 @@ class StoreContract:
             store.get(INDEX, ["a"]),
             store.count(INDEX),
             store.count(INDEX, where=Eq("id", "a")),
+            store.scan(INDEX),
             store.search_dense(INDEX, AXES[0], k=1),
         ]
         if store.capabilities.full_text:
@@ -470,6 +471,31 @@ class StoreContract:
     async def test_ids_are_data(self, store: VectorStore, index: IndexName) -> None:
         await store.upsert(index, [make(NASTY, document=NASTY), make("员工🙂")])
         assert ids(await store.get(index, [NASTY, "员工🙂", "%", "*"])) == [NASTY, "员工🙂"]
+
+    # --- scan
+
+    async def test_a_scan_in_pieces_reads_every_record_once_in_the_order_of_ids(
+        self, store: VectorStore, index: IndexName
+    ) -> None:
+        written = [make(i) for i in ("b", "a", "员工🙂", NASTY, "ab", "B", "10", "9")]
+        await store.upsert(index, written)
+        seen: list[str] = []
+        while piece := await store.scan(index, after=seen[-1] if seen else "", limit=3):
+            assert len(piece) <= 3
+            seen += [record.id for record, _ in piece]
+        assert seen == sorted(e.record.id for e in written)
+
+    async def test_a_scan_gives_records_and_vectors_as_they_were_written(
+        self, store: VectorStore, index: IndexName
+    ) -> None:
+        written = {i: make(i) for i in ("a", "b", "员工🙂")}
+        await store.upsert(index, list(written.values()))
+        found = await store.scan(index)
+        assert len(found) == 3
+        for record, vector in found:
+            assert record == written[record.id].record
+            assert vector.dtype == np.float32
+            assert float(vector @ written[record.id].vector) >= 0.999
 
     # --- dense search
 
