@@ -1,7 +1,7 @@
 """How are records kept and searched in Elasticsearch 8 and 9? One index of the server for each of ours.
 
 Dense search is HNSW over unquantised vectors, so that scores are exact; Lucene itself compares all records
-where a filter leaves few. Filters are answered by the field `facts` (see `stores.elasticsearch_filters`).
+where a filter leaves few. Filters are answered by the field `facts` (see `stores.facts`).
 
 Text search lets the server find candidates and ranks them here. Lucene keeps a record's length in one byte,
 rounding lengths above 40 by up to an eighth, and counts deleted records until it merges them away; our BM25
@@ -25,7 +25,8 @@ from core.errors import DimensionMismatch, NotFound, RagError, StoreError, Store
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
-from stores.elasticsearch_filters import condition, facts
+from stores.elasticsearch_filters import condition
+from stores.facts import facts
 from stores.filters import And, Eq, Filter, Ne
 
 try:

@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_contract import INDEX, OTHER, ids, make, oracle_of, same_ranking, unit, zipf_queries, zipf_records
+from store_contract import (
+    INDEX,
+    OTHER,
+    _needs_text,
+    ids,
+    make,
+    oracle_of,
+    same_ranking,
+    unit,
+    zipf_queries,
+    zipf_records,
+)
 from test_store_agreement import FILTERS, METADATA
 
 from core.types import EmbeddedRecord
@@ -52,6 +63,7 @@ class StoreAgreement:
         return await oracle_of(records())
 
     async def test_text_rankings_agree(self, filled: VectorStore, oracle: MemoryStore) -> None:
+        _needs_text(filled)
         agreed = 0
         for query in zipf_queries(QUERIES, seed=22, words=WORDS):
             ours = await filled.search_text(INDEX, query, k=10)
@@ -62,6 +74,7 @@ class StoreAgreement:
     async def test_filtered_text_rankings_agree(
         self, filled: VectorStore, oracle: MemoryStore, percent: int
     ) -> None:
+        _needs_text(filled)
         agreed = 0
         for query in zipf_queries(50, seed=23, words=WORDS):
             ours = await filled.search_text(INDEX, query, k=10, where=Lt("percent", percent))
@@ -81,6 +94,7 @@ class StoreAgreement:
         assert found >= 0.98 * 500
 
     async def test_term_stats_agree(self, filled: VectorStore, oracle: MemoryStore) -> None:
+        _needs_text(filled)
         terms = [f"w{i}" for i in range(0, WORDS, 50)]
         assert await filled.term_stats(INDEX, terms) == await oracle.term_stats(INDEX, terms)
 
