@@ -41,12 +41,13 @@ elif name != "migrate":
 """
 
 UP = """
-import sys
+import signal, sys
 from pathlib import Path
 from core.errors import RagError
 from core.settings import load_settings
 from rag_service.local import supervisor
 from rag_service.local.supervisor import Child, run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup, which ignores it
 supervisor.STOP_TIMEOUT_S = float(sys.argv[2])
 parts = sys.argv[1]
 children = [Child(name, [sys.executable, "-c", parts, name]) for name in sys.argv[3:]]
