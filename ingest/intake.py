@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.db import documents, jobs
 from core.db.models import Document, DocumentStatus, Job, JobKind, KnowledgeBase
 from core.db.session import Database
-from core.errors import InvalidValue, NotFound
+from core.errors import Conflict, InvalidValue, NotFound
 from core.types import derived_id
 from ingest.files import FileStore, Incoming
 from ingest.parsers import sniff
@@ -127,14 +127,24 @@ class Intake:
             document.live_revision = None
             return await _queue(session, document, JobKind.DELETE_DOCUMENT)
 
+    async def move_kb(self, session: AsyncSession, kb: KnowledgeBase, to: str) -> Job:
+        """Queue the move of a knowledge base to another store. Raises `Conflict` if it is there or on its way."""
+        if kb.store == to:
+            raise Conflict(f"The knowledge base '{kb.name}' is in {to} already.")
+        if await jobs.is_open(session, kb.id, JobKind.MOVE_KB):
+            raise Conflict(f"The knowledge base '{kb.name}' is being moved already.")
+        return await _queue_for_kb(session, kb, JobKind.MOVE_KB, {"to": to})
+
+    async def drop_copy(self, session: AsyncSession, kb: KnowledgeBase, store: str) -> Job:
+        """Queue the removal of what a move left in `store`. Raises `NotFound` if it left nothing there."""
+        if store not in kb.copies:
+            raise NotFound(f"The knowledge base '{kb.name}' has no copy in {store}.")
+        return await _queue_for_kb(session, kb, JobKind.DROP_COPY, {"store": store})
+
     async def delete_kb(self, session: AsyncSession, kb: KnowledgeBase) -> Job:
         """Queue the removal of everything in the knowledge base; the caller marks it as deleted."""
         await jobs.cancel_waiting(session, kb.id)
-        job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=JobKind.DELETE_KB)
-        session.add(job)
-        await session.flush()
-        await session.refresh(job)
-        return job
+        return await _queue_for_kb(session, kb, JobKind.DELETE_KB, None)
 
 
 async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Job:
@@ -146,6 +156,16 @@ async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Jo
         document_name=document.name,
         sha256=document.sha256 if kind == JobKind.INGEST else None,
     )
+    session.add(job)
+    await session.flush()
+    await session.refresh(job)
+    return job
+
+
+async def _queue_for_kb(
+    session: AsyncSession, kb: KnowledgeBase, kind: JobKind, detail: dict[str, Any] | None
+) -> Job:
+    job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=kind, detail=detail)
     session.add(job)
     await session.flush()
     await session.refresh(job)

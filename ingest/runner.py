@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.db import documents, jobs, kbs
 from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
 from core.db.session import Database
-from core.errors import RagError, Unavailable
+from core.errors import NotFound, RagError, Unavailable
 from core.types import IndexKind
 from ingest.files import FileStore
+from ingest.move import Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
 from stores.live import LiveStores
 
@@ -128,6 +129,10 @@ class JobRunner:
             raise RagError("The knowledge base of this job is gone.")
         if job.kind == JobKind.DELETE_KB:
             return await self._delete_kb(job, kb)
+        if job.kind == JobKind.MOVE_KB:
+            return await self._move_kb(job, kb)
+        if job.kind == JobKind.DROP_COPY:
+            return await self._drop_copy(job, kb)
         if job.kind == JobKind.DELETE_DOCUMENT:
             return await self._delete_document(job, kb)
         return await self._ingest(job, kb)
@@ -275,14 +280,81 @@ class JobRunner:
         await self._finish(job)
 
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
-        store = await self._stores.get(kb.store)
-        for kind in IndexKind:
-            await store.drop_index(self._target(kb).index(kind))
+        for kind in (kb.store, *kb.copies):
+            await self._drop_indexes(kb, kind)
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
             await session.execute(delete(Document).where(Document.kb_id == kb.id))
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
         await self._remove_unused_files(job)
+        await self._finish(job)
+
+    async def _drop_indexes(self, kb: KnowledgeBase, store_kind: str) -> None:
+        store = await self._stores.get(store_kind)
+        for kind in IndexKind:
+            await store.drop_index(self._target(kb).index(kind))
+
+    # --- moves ----------------------------------------------------------------------------------------------
+
+    async def _move_kb(self, job: Job, kb: KnowledgeBase) -> None:
+        """Copy both indexes, compare them with the originals, and switch."""
+        detail = dict(job.detail or {})
+        source, target = await self._stores.get(kb.store), await self._stores.get(detail["to"])
+        indexes = [self._target(kb).index(kind) for kind in IndexKind]
+        indexes = [index for index in indexes if await exists(source, index)]
+        total = sum([await source.count(index) for index in indexes])
+
+        async def save(place: Place, copied: int) -> None:
+            detail["done"] = detail.get("done", 0) + copied
+            detail["places"] = {**detail.get("places", {}), place.kind.value: place.after}
+            await self._moving(job, "copying", detail, total)
+
+        if kb.store != detail["to"]:  # else a predecessor was killed right after the switch
+            for index in indexes:
+                after = detail.get("places", {}).get(index.kind.value)
+                await copy_index(source, target, index, dim=kb.dim, after=after, save=save)
+            for index in indexes:
+                await self._moving(job, "comparing", detail, total)
+                await compare_index(source, target, index)
+            await self._switch(job, detail["to"])
+        await self._finish(job)
+
+    async def _moving(self, job: Job, stage: str, detail: dict[str, Any], total: int) -> None:
+        done = detail.get("done", 0)
+        percent = 90 * done // max(total, 1) if stage == "copying" else 95
+        async with self._database.transaction() as session:
+            kb = await kbs.by_id(session, job.kb_id)
+            if kb is None or kb.deleted_at is not None:
+                raise NotFound("The knowledge base was deleted.")
+            await jobs.progress(
+                session,
+                job.id,
+                owner=self._owner,
+                stage=stage,
+                done=done,
+                total=total,
+                percent=min(percent, 95),
+                detail=dict(detail),
+            )
+
+    async def _switch(self, job: Job, to: str) -> None:
+        """From here on questions and documents go to the new store; the old one keeps its copy."""
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            kb = await session.get(KnowledgeBase, job.kb_id, with_for_update=True, populate_existing=True)
+            assert kb is not None
+            kb.copies = sorted({*kb.copies, kb.store} - {to})
+            kb.store = to
+
+    async def _drop_copy(self, job: Job, kb: KnowledgeBase) -> None:
+        store = (job.detail or {})["store"]
+        if store != kb.store:
+            await self._drop_indexes(kb, store)
+            async with self._database.transaction() as session:
+                await jobs.hold(session, job.id, owner=self._owner)
+                held = await session.get(KnowledgeBase, kb.id, with_for_update=True, populate_existing=True)
+                assert held is not None
+                held.copies = [kind for kind in held.copies if kind != store]
         await self._finish(job)
 
     async def _remove_unused_files(self, job: Job) -> None:

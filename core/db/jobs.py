@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import Job, JobKind, JobStatus
+from core.db.models import WHOLE_KB, Job, JobStatus
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
@@ -102,8 +102,8 @@ async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timede
 
 async def _is_busy(session: AsyncSession, job: Job) -> bool:
     same = Job.kb_id == job.kb_id
-    if job.kind != JobKind.DELETE_KB:
-        same = and_(same, or_(Job.document_id == job.document_id, Job.kind == JobKind.DELETE_KB))
+    if job.kind not in WHOLE_KB:
+        same = and_(same, or_(Job.document_id == job.document_id, Job.kind.in_(WHOLE_KB)))
     query = exists().where(
         same, Job.id != job.id, Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
     )
@@ -121,9 +121,21 @@ async def hold(session: AsyncSession, job_id: str, *, owner: str) -> None:
 
 
 async def progress(
-    session: AsyncSession, job_id: str, *, owner: str, stage: str, done: int, total: int, percent: int
+    session: AsyncSession,
+    job_id: str,
+    *,
+    owner: str,
+    stage: str,
+    done: int,
+    total: int,
+    percent: int,
+    detail: dict[str, Any] | None = None,
 ) -> None:
-    await _update_held(session, job_id, owner, stage=stage, done=done, total=total, percent=percent)
+    """Tell how far the job is, and keep `detail` (if given) for a successor; raises `LeaseLost`."""
+    values: dict[str, Any] = {"stage": stage, "done": done, "total": total, "percent": percent}
+    if detail is not None:
+        values["detail"] = detail
+    await _update_held(session, job_id, owner, **values)
 
 
 async def finish(
@@ -243,3 +255,11 @@ async def newest_open(session: AsyncSession, document_id: str) -> Job | None:
         .limit(1)
     )
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def is_open(session: AsyncSession, kb_id: str, kind: str) -> bool:
+    """Whether a job of this kind waits or runs for the knowledge base."""
+    query = exists().where(
+        Job.kb_id == kb_id, Job.kind == kind, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    )
+    return bool((await session.execute(select(query))).scalar_one())

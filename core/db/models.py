@@ -32,7 +32,10 @@ class Base(DeclarativeBase):
 
 
 class KnowledgeBase(Base):
-    """A named set of documents. `deleted_at` is set until the worker has removed everything."""
+    """A named set of documents. `deleted_at` is set until the worker has removed everything.
+
+    `copies` are stores that it moved away from and that still hold what it was then.
+    """
 
     __tablename__ = "knowledge_bases"
 
@@ -40,6 +43,7 @@ class KnowledgeBase(Base):
     name: Mapped[str]
     description: Mapped[str] = mapped_column(server_default="")
     store: Mapped[str]
+    copies: Mapped[list[str]] = mapped_column(server_default=text("'{}'::varchar[]"))
     embedder: Mapped[str]
     dim: Mapped[int]
     generation: Mapped[int] = mapped_column(server_default="1")
@@ -114,6 +118,12 @@ class JobKind(StrEnum):
     INGEST = "ingest"
     DELETE_DOCUMENT = "delete-document"
     DELETE_KB = "delete-kb"
+    MOVE_KB = "move-kb"
+    DROP_COPY = "drop-copy"
+
+
+# Jobs of a whole knowledge base: no other job of it runs beside them.
+WHOLE_KB = (JobKind.DELETE_KB, JobKind.MOVE_KB, JobKind.DROP_COPY)
 
 
 class JobStatus(StrEnum):
@@ -135,6 +145,7 @@ class Job(Base):
     document_id: Mapped[str | None]  # no foreign key: the job outlives a document that failed or went
     document_name: Mapped[str | None]
     sha256: Mapped[str | None]
+    detail: Mapped[Json | None]  # of a move: where to, and how far it has come
     status: Mapped[str] = mapped_column(server_default="queued")
     stage: Mapped[str] = mapped_column(server_default="waiting")
     done: Mapped[int] = mapped_column(server_default="0")

@@ -22,6 +22,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         name=kb.name,
         description=kb.description,
         store=kb.store,
+        copies=kb.copies,
         embedder=kb.embedder,
         dimensions=kb.dim,
         chunk_characters=kb.settings["chunk_characters"],
@@ -84,5 +85,35 @@ async def delete_kb(services: Services, _: AdminKey, kb: str, after: BackgroundT
         found = await kbs.by_name(session, kb, lock=True)
         found.deleted_at = datetime.now(UTC)
         job = await services.intake.delete_kb(session, found)
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
+
+
+@router.post("/{kb}/move", status_code=202)
+async def move_kb(
+    services: Services, _: AdminKey, kb: str, body: schemas.KbMove, after: BackgroundTasks
+) -> schemas.Job:
+    """Move to another store without embedding anything again.
+
+    Questions go on meanwhile, ingestion waits. When every record was compared with its copy the knowledge base
+    switches; the old store keeps what it has until `DELETE …/copies/{store}`.
+    """
+    target = await services.stores.get(body.store)
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        target.refuse_dimension(found.dim)
+        job = await services.intake.move_kb(session, found, body.store)
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
+
+
+@router.delete("/{kb}/copies/{store}", status_code=202)
+async def drop_copy(
+    services: Services, _: AdminKey, kb: str, store: str, after: BackgroundTasks
+) -> schemas.Job:
+    """Delete what a move left in the store it came from."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        job = await services.intake.drop_copy(session, found, store)
     after.add_task(services.signals.sweep)
     return job_schema(job)

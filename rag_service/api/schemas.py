@@ -92,11 +92,16 @@ class KbUpdate(Request):
     description: str | None = Field(None, max_length=2000)
 
 
+class KbMove(Request):
+    store: str = Field(max_length=32, description="Where to.", examples=["redis"])
+
+
 class Kb(BaseModel):
     id: str
     name: str
     description: str
     store: str = Field(examples=["pgvector"])
+    copies: list[str] = Field(description="Stores that it moved away from and that still hold a copy.")
     embedder: str = Field(examples=["multilingual-e5-small-q4"])
     dimensions: int = Field(examples=[384])
     chunk_characters: int
@@ -146,13 +151,14 @@ class JobError(BaseModel):
 class Job(BaseModel):
     id: str
     kb_id: str
-    kind: Literal["ingest", "delete-document", "delete-kb"]
+    kind: Literal["ingest", "delete-document", "delete-kb", "move-kb", "drop-copy"]
     document_id: str | None
     document_name: str | None
     status: Literal["queued", "running", "done", "failed", "cancelled"]
     stage: str = Field(
         examples=["embedding"],
-        description="waiting, parsing, chunking, summarising, embedding, indexing, finished",
+        description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
+        "comparing",
     )
     done: int = Field(description="Units of the stage that are done (chunks while embedding).")
     total: int

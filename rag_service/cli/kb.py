@@ -10,7 +10,7 @@ from rag_service.api.schemas import Job, Kb
 from rag_service.cli.client import kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 
-app = typer.Typer(help="List, create, show and delete knowledge bases.", no_args_is_help=True)
+app = typer.Typer(help="List, create, show, move and delete knowledge bases.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the knowledge base.")]
 
@@ -30,12 +30,18 @@ def list_() -> None:
 def create(
     name: Name,
     description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    store: Annotated[str | None, typer.Option(help="Vector store; without: the service's setting.")] = None,
     chunk_characters: Annotated[
         int | None, typer.Option(help="Longest chunk, in Chinese characters.")
     ] = None,
 ) -> None:
     """Create a knowledge base."""
-    body = {"name": name, "description": description, "chunk_characters": chunk_characters}
+    body = {
+        "name": name,
+        "description": description,
+        "store": store,
+        "chunk_characters": chunk_characters,
+    }
     with open_api() as api:
         kb = Kb.model_validate(api.post("/kbs", body))
     typer.echo(f"Created {kb.name}. Add documents: rag-service ingest PATH --kb {kb.name}")
@@ -46,6 +52,27 @@ def show(name: Name) -> None:
     """Show a knowledge base as JSON."""
     with open_api() as api:
         print_json(api.get(kb_path(name)))
+
+
+@app.command()
+def move(name: Name, to: Annotated[str, typer.Option(help="Store to move to.")]) -> None:
+    """Move a knowledge base to another store; the old store keeps its copy."""
+    with open_api() as api:
+        job = api.wait(Job.model_validate(api.post(kb_path(name, "move"), {"store": to})))
+        kb = Kb.model_validate(api.get(kb_path(name)))
+    typer.echo(f"Moved {job.done} records: {name} is in {kb.store}.")
+    for store in kb.copies:
+        typer.echo(f"{store} still has a copy. Delete it: rag-service kb drop-copy {name} --store {store}")
+
+
+@app.command()
+def drop_copy(
+    name: Name, store: Annotated[str, typer.Option(help="Store that the knowledge base moved away from.")]
+) -> None:
+    """Delete what a move left in the store it came from."""
+    with open_api() as api:
+        api.wait(Job.model_validate(api.delete(kb_path(name, "copies", store))))
+    typer.echo(f"Deleted the copy in {store}.")
 
 
 @app.command()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
@@ -23,8 +24,8 @@ import migrations
 from core.db import jobs, kbs
 from core.db.models import DocumentStatus, Job, JobKind, KnowledgeBase
 from core.db.session import Database
-from core.errors import StoreUnavailable, UnreadableDocument
-from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, derived_id
+from core.errors import NotFound, StoreUnavailable, UnreadableDocument
+from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, Record, Vector, derived_id
 from ingest.files import FileStore
 from ingest.intake import Accepted, Intake
 from ingest.parsers import Limits, parse
@@ -34,8 +35,10 @@ from ingest.runner import JobRunner
 from ingest.summarise import ExtractiveSummariser
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
+from stores.base import VectorStore
 from stores.filters import In
 from stores.live import LiveStores
+from stores.memory import MemoryStore
 from stores.pgvector import PgVectorStore
 
 OLD = "Parental leave is 16 weeks.\n"
@@ -67,6 +70,16 @@ class TroubledStore(PgVectorStore):
         return await super().delete_document(index, document_id, keep_revision=keep_revision)
 
 
+class TroubledCopy(MemoryStore):
+    """Where moves go, with a step of the test's own before it is written to."""
+
+    before_upsert: Step = staticmethod(nothing)
+
+    async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
+        await self.before_upsert()
+        await super().upsert(index, records)
+
+
 @dataclass
 class Lab:
     """One knowledge base and everything that works on it."""
@@ -81,6 +94,7 @@ class Lab:
     kb_id: str
     parsed: list[str] = field(default_factory=list)  # names, in the order in which parsing began
     before_parsing: Step = nothing
+    other: TroubledCopy = field(default_factory=TroubledCopy)
 
     def runner(self, owner: str = "worker") -> JobRunner:
         pipeline = IngestPipeline(
@@ -88,13 +102,13 @@ class Lab:
             make_chunker=partial(make_chunker, self.embedder),
             summariser=ExtractiveSummariser(),
             embedder=self.embedder,
-            stores=LiveStores.of(self.store),
+            stores=LiveStores.of(self.store, self.other),
         )
         return JobRunner(
             database=self.database,
             files=self.files,
             pipeline=pipeline,
-            stores=LiveStores.of(self.store),
+            stores=LiveStores.of(self.store, self.other),
             owner=owner,
             lease=timedelta(seconds=30),
             max_attempts=MAX_ATTEMPTS,
@@ -597,3 +611,123 @@ async def test_waiting_jobs_are_not_signalled_again_while_somebody_works(lab: La
         await jobs.claim(session, first.job.id, owner="busy", lease=timedelta(seconds=30))
     await lab.sql("UPDATE jobs SET signalled_at = now() - interval '1 hour' WHERE status = 'queued'")
     assert await signals.sweep() == 0
+
+
+# --- moves ---------------------------------------------------------------------------------------------------
+
+
+async def move(lab: Lab, to: str) -> Job:
+    async with lab.database.transaction() as session:
+        kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        return await lab.intake.move_kb(session, kb, to)
+
+
+async def place(lab: Lab) -> tuple[str, list[str]]:
+    """Where the knowledge base lies, and where it left copies."""
+    [row] = await lab.sql("SELECT store, copies FROM knowledge_bases WHERE id = :kb", kb=lab.kb_id)
+    return row.store, row.copies
+
+
+async def contents(store: VectorStore, kb_id: str) -> list[tuple[Record, list[float]]]:
+    indexes = [IndexName(kb_id, 1, kind) for kind in IndexKind]
+    return [(r, np.round(v, 4).tolist()) for index in indexes for r, v in await store.scan(index)]
+
+
+async def test_a_move_copies_every_record_with_its_vector_and_switches(lab: Lab) -> None:
+    for number in range(3):
+        await lab.upload(f"Fact {number}: leave is {number} weeks.\n", f"{number}.md")
+    await lab.run_all()
+    job = await move(lab, "memory")
+    await lab.run_all()
+    done = await lab.job(job)
+    assert (done.status, done.done, done.total, done.percent) == ("done", 6, 6, 100)
+    assert await place(lab) == ("memory", ["pgvector"])
+    assert await contents(lab.other, lab.kb_id) == await contents(lab.store, lab.kb_id)
+    assert len(await contents(lab.other, lab.kb_id)) == 6
+
+
+async def test_after_a_move_new_documents_go_to_the_new_store_only(lab: Lab) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    await move(lab, "memory")
+    await lab.run_all()
+    accepted = await lab.upload(NEW, "new.md")
+    await lab.run_all()
+    assert accepted.document_id in {r.document_id for r, _ in await contents(lab.other, lab.kb_id)}
+    assert accepted.document_id not in {r.document_id for r, _ in await contents(lab.store, lab.kb_id)}
+
+
+async def test_a_move_that_is_stopped_half_way_goes_on_where_it_was(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.move.BATCH", 1)
+    for number in range(3):
+        await lab.upload(f"Fact {number}: leave is {number} weeks.\n", f"{number}.md")
+    await lab.run_all()
+    job = await move(lab, "memory")
+    written = 0
+
+    async def stop_at_the_third() -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise StoreUnavailable("The server is away.")
+
+    lab.other.before_upsert = stop_at_the_third
+    await lab.runner().run(job.id)
+    assert (await lab.job(job)).status == "queued"
+    assert await place(lab) == ("pgvector", [])
+    await lab.run_all()
+    assert written == 7  # six records, and the one that failed again
+    assert await place(lab) == ("memory", ["pgvector"])
+    assert await contents(lab.other, lab.kb_id) == await contents(lab.store, lab.kb_id)
+
+
+async def test_a_copy_that_differs_is_not_switched_to(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+
+    async def damaged(index: IndexName, *, after: str = "", limit: int = 500) -> list[tuple[Record, Vector]]:
+        found = await MemoryStore.scan(lab.other, index, after=after, limit=limit)
+        return [(replace(record, text="something else"), vector) for record, vector in found]
+
+    monkeypatch.setattr(lab.other, "scan", damaged)
+    job = await move(lab, "memory")
+    await lab.run_all()
+    failed = await lab.job(job)
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "differs at record" in failed.error["message"]
+    assert await place(lab) == ("pgvector", [])
+
+
+async def test_ingestion_waits_for_a_move(lab: Lab) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    job = await move(lab, "memory")
+    late = await lab.upload(NEW, "new.md")
+    assert late.job is not None
+
+    async def ingest() -> None:
+        await lab.runner("other").run(late.job.id if late.job else "")
+
+    lab.other.before_upsert = once(ingest)
+    await lab.runner().run(job.id)
+    assert (await lab.job(late.job)).attempts == 0
+    await lab.run_all()
+    assert late.document_id in {r.document_id for r, _ in await contents(lab.other, lab.kb_id)}
+
+
+async def test_the_old_copy_goes_when_told_to_and_with_the_knowledge_base(lab: Lab) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    await move(lab, "memory")
+    await lab.run_all()
+    async with lab.database.transaction() as session:
+        kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        await lab.intake.drop_copy(session, kb, "pgvector")
+    await lab.run_all()
+    assert await place(lab) == ("memory", [])
+    with pytest.raises(NotFound):
+        await lab.store.count(IndexName(lab.kb_id, 1, IndexKind.CHUNKS))
+    assert len(await contents(lab.other, lab.kb_id)) == 2
