@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_when_the_supervisor_is_killed_no_process_stays(data_dir: Path) -> None:
     service.start()
     tree = service.tree()
     try:
-        os.kill(tree[0].pid, signal.SIGKILL)
+        service.kill_supervisor()
         _, alive = psutil.wait_procs(tree, timeout=60)
         assert alive == []
     finally:

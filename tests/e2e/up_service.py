@@ -92,6 +92,13 @@ class UpService:
         self._process = None
         psutil.wait_procs(tree, timeout=PATIENCE_S)
 
+    def kill_supervisor(self) -> None:
+        """`kill -9` of the first process alone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()  # psutil's waiting would leave Popen to warn that it still runs
+        self._process = None
+
     def tree(self) -> list[psutil.Process]:
         """The supervisor and all its descendants."""
         assert self._process is not None
