@@ -1,6 +1,6 @@
 # One verb for each need. Only make, Python 3.11 and coreutils must be there; the rest goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint test-all bench-retrieval
+.PHONY: help run demo test test-stores lint test-all bench-retrieval
 export PYTHON
 MAKEFLAGS += --no-print-directory
 
@@ -25,6 +25,10 @@ lint: ## Check format, style, types and the arrows between the folders
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+test-stores: ## Run the contract of vector stores against every real server
+	@scripts/bootstrap.sh dev
+	@scripts/test.sh stores
 
 test-all: ## Run everything that CI runs
 	@.ci/run

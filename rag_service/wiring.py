@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from celery import Celery
 
@@ -54,15 +55,36 @@ from stores.live import LiveStores
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 
+def _milvus(server: StoreServer) -> VectorStore:
+    from stores.milvus import MilvusStore
+
+    return MilvusStore(server.url.get_secret_value(), token=_token(server), **_client(server))
+
+
+def _redis(server: StoreServer) -> VectorStore:
+    from stores.redis import RedisStore
+
+    return RedisStore(server.url.get_secret_value(), **_client(server))
+
+
 def _elasticsearch(server: StoreServer) -> VectorStore:
     from stores.elasticsearch import ElasticsearchStore
 
-    return ElasticsearchStore(
-        server.url.get_secret_value(),
-        api_key=server.token.get_secret_value() if server.token else None,
-        pool_size=server.pool_size,
-        timeout_s=server.timeout_s,
-    )
+    return ElasticsearchStore(server.url.get_secret_value(), api_key=_token(server), **_client(server))
+
+
+def _mongo(server: StoreServer) -> VectorStore:
+    from stores.mongo import MongoStore
+
+    return MongoStore(server.url.get_secret_value(), **_client(server))
+
+
+def _token(server: StoreServer) -> str | None:
+    return server.token.get_secret_value() if server.token else None
+
+
+def _client(server: StoreServer) -> dict[str, Any]:
+    return {"pool_size": server.pool_size, "timeout_s": server.timeout_s}
 
 
 def _bundled(settings: Settings) -> Embedder:
@@ -71,7 +93,12 @@ def _bundled(settings: Settings) -> Embedder:
     return BundledEmbedder(threads=settings.embedder.threads)
 
 
-STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {"elasticsearch": _elasticsearch}
+STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {
+    "milvus": _milvus,
+    "redis": _redis,
+    "elasticsearch": _elasticsearch,
+    "mongo": _mongo,
+}
 EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {"bundled": _bundled}
 # For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py). Measured for
 # `bundled` on seven sets, whole and in bases of three documents: at most 1.3 % of the answerable questions are

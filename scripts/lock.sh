@@ -18,7 +18,8 @@ compile() {
         --no-emit-index-url --no-emit-find-links --no-header --output-file "$file" "$@"
 }
 
-compile requirements-dev.lock --extra dev --extra demo --extra llama-cpp --extra redis "$@"
+compile requirements-dev.lock --extra dev --extra demo --extra llama-cpp --extra redis \
+    --extra milvus --extra elasticsearch --extra mongo "$@"
 # The smaller sets take their versions from the largest, so that what is tested is what runs.
 compile requirements-demo.lock --extra demo --constraints requirements-dev.lock
 compile requirements.lock --constraints requirements-dev.lock
