@@ -21,6 +21,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
@@ -35,7 +37,7 @@ try:
 except ModuleNotFoundError as error:
     raise StoreError(
         f"The elasticsearch store needs its driver: {error}.",
-        hint="Run: pip install 'rag-service[elasticsearch]'",
+        hint="Run: .venv/bin/pip install -e '.[elasticsearch]'",
     ) from error
 
 BATCH_RECORDS = 200  # in one bulk request: at most 20 MB, where servers take 100 MB
@@ -52,7 +54,7 @@ _RECORD_FIELDS = tuple(Record.__dataclass_fields__)
 _MAPPINGS: Mapping[str, Any] = {
     "dynamic": False,  # fields that are not listed here are kept, but nothing is searched in them
     "properties": {
-        "id": {"type": "keyword", "ignore_above": 8000},  # to order ties
+        "id": {"type": "keyword"},  # for order
         "facts": {"type": "keyword", "doc_values": False},
         "length": {"type": "integer"},
         "terms": {"type": "text", "analyzer": "whitespace", "similarity": "bm25", "index_options": "freqs"},
@@ -195,6 +197,20 @@ class ElasticsearchStore(VectorStore):
                         record = _record(item["_source"])
                         found[record.id] = record
         return [found[record_id] for record_id in ids if record_id in found]
+
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        found = await self._search(
+            index,
+            query={"range": {"id": {"gt": after}}},
+            size=max(0, min(limit, MOST_HITS)),
+            sort=[{"id": "asc"}],
+            fields=["vector"],  # since 9.0 it is no part of the source
+        )
+        return [
+            (_record(hit["_source"]), np.asarray(hit["fields"]["vector"], dtype=np.float32)) for hit in found
+        ]
 
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         check_filter(where)
@@ -362,14 +378,16 @@ class ElasticsearchStore(VectorStore):
         if isinstance(error, elasticsearch.SSLError):
             return StoreError(
                 f"The certificate of {self._place} is not trusted: {error}",
-                hint="Name the certificate that signs it in RAG_ELASTICSEARCH__CA_FILE.",
+                hint="Name the certificate that signs it in RAG_STORES__ELASTICSEARCH__CA_FILE.",
             )
         return StoreUnavailable(f"Elasticsearch at {self._place} does not answer: {error}", hint=_SERVER_HINT)
 
 
 _BEST_FIRST = [{"_score": "desc"}, {"id": "asc"}]
-_URL_HINT = "Check RAG_ELASTICSEARCH__URL."
-_SERVER_HINT = "Check that Elasticsearch runs and that RAG_ELASTICSEARCH__URL names it; then try again."
+_URL_HINT = "Check RAG_STORES__ELASTICSEARCH__URL."
+_SERVER_HINT = (
+    "Check that Elasticsearch runs and that RAG_STORES__ELASTICSEARCH__URL names it; then try again."
+)
 
 
 def _refused(cause: Mapping[str, Any], index: IndexName | None, status: int = 500) -> RagError:
@@ -380,7 +398,7 @@ def _refused(cause: Mapping[str, Any], index: IndexName | None, status: int = 50
     if status in (401, 403):
         return StoreError(
             f"Elasticsearch does not allow this: {reason}",
-            hint="Check RAG_ELASTICSEARCH__API_KEY, or the user in RAG_ELASTICSEARCH__URL.",
+            hint="Check RAG_STORES__ELASTICSEARCH__TOKEN, or the user in RAG_STORES__ELASTICSEARCH__URL.",
         )
     if status in (408, 429, 502, 503, 504):
         return StoreUnavailable(f"Elasticsearch cannot answer now: {reason}", hint=_SERVER_HINT)

@@ -25,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
+import numpy as np
+
 from core.errors import (
     DimensionMismatch,
     InvalidValue,
@@ -37,8 +39,15 @@ from core.errors import (
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
-from stores.filters import And, Eq, Filter, Ne
-from stores.milvus_filters import ALL, HASH_CHARACTERS, expression, hashed_facts, hashed_order
+from stores.filters import And, Eq, Filter, Gt, Lte, Ne
+from stores.milvus_filters import (
+    ALL,
+    HASH_CHARACTERS,
+    LONGEST_ORDERED,
+    expression,
+    hashed_facts,
+    hashed_order,
+)
 
 try:
     import grpc  # type: ignore[import-untyped]
@@ -46,7 +55,7 @@ try:
     from pymilvus.exceptions import ErrorCode  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
     raise StoreError(
-        f"The milvus store needs its driver: {error}.", hint="Run: pip install 'rag-service[milvus]'"
+        f"The milvus store needs its driver: {error}.", hint="Run: .venv/bin/pip install -e '.[milvus]'"
     ) from error
 
 P = ParamSpec("P")
@@ -54,6 +63,7 @@ T = TypeVar("T")
 
 BATCH_RECORDS = 200  # in one request: at most 30 MB, where servers take 64 MB
 BATCH_IDS = 1000
+SCAN_IDS = 8192  # that a scan looks at
 MOST_HITS = 16_384  # Milvus gives no more in one answer
 MOST_BYTES = 65_535  # of a text field
 MOST_ITEMS = 4096  # of an array field
@@ -121,7 +131,7 @@ class MilvusStore(VectorStore):
         if not re.match(r"https?://", self._url):
             raise StoreError(
                 f"{self._url!r} is not the address of a Milvus server.",
-                hint="RAG_MILVUS__URL is like http://host:19530. A file of Milvus Lite serves one process only.",
+                hint="RAG_STORES__MILVUS__URL is like http://host:19530. A file of Milvus Lite serves one process.",
             )
         self._threads = ThreadPoolExecutor(self._pool_size, thread_name_prefix="milvus")
         try:
@@ -203,10 +213,22 @@ class MilvusStore(VectorStore):
         found: dict[str, Record] = {}
         for batch in _batches(list(dict.fromkeys(ids)), BATCH_IDS):
             keys = [_key(record_id) for record_id in batch]
-            for row in await self._query(index, _one_of(keys), ["record", "text"], limit=BATCH_IDS):
+            for row in await self._query(index, _one_of(keys), list(_RECORD), limit=BATCH_IDS):
                 record = _record(row)
                 found[record.id] = record
         return [found[record_id] for record_id in ids if record_id in found]
+
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        await self._dim(index)
+        chosen = await self._first_ids(index, after, min(limit, SCAN_IDS // 2))
+        rows = []
+        for batch in _batches([_key(record_id) for record_id in chosen], BATCH_IDS):
+            fields = [*_RECORD, "vector"]
+            rows += await self._query(index, _one_of(batch), fields, limit=BATCH_IDS)
+        found = [(_record(row), np.asarray(row["vector"], dtype=np.float32)) for row in rows]
+        return sorted(found, key=lambda each: each[0].id)
 
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         check_filter(where)
@@ -227,7 +249,7 @@ class MilvusStore(VectorStore):
             anns_field="vector",
             limit=limit,
             filter="" if where is None else expression(where),
-            output_fields=["record", "text"],
+            output_fields=list(_RECORD),
             search_params={"metric_type": "COSINE", "params": {"ef": max(LEAST_EF, 2 * limit)}},
         )
         hits = [Hit(_record(row["entity"]), _dense_score(row["distance"])) for row in found]
@@ -250,7 +272,7 @@ class MilvusStore(VectorStore):
             anns_field="terms",
             limit=min(MOST_HITS, CANDIDATES_PER_HIT * k + MORE_CANDIDATES),
             filter="" if where is None else expression(where),
-            output_fields=["record", "text", "words", "counts", "length"],
+            output_fields=[*_RECORD, "words", "counts", "length"],
             search_params={"metric_type": "IP"},
         )
         rows = [row["entity"] for row in found]
@@ -266,11 +288,27 @@ class MilvusStore(VectorStore):
             statistics.total, {term: statistics.frequency[hashed] for term, hashed in hashes.items()}
         )
 
+    async def _first_ids(self, index: IndexName, after: str, limit: int) -> list[str]:
+        """The first ids behind `after`. Milvus orders by keys at best, and those are hashes.
+
+        It gives any `SCAN_IDS` of the ids asked for: unless these are all, the last of the `limit` first among
+        them bounds the next question.
+        """
+        where: Filter = Gt("id", after)
+        while limit > 0:
+            rows = await self._query(index, expression(where), ["id"], limit=SCAN_IDS)
+            ids = sorted(row["id"] for row in rows)
+            if len(ids) < SCAN_IDS:
+                return ids[:limit]
+            where = And((Gt("id", after), Lte("id", ids[limit - 1])))
+        return []
+
     # --- collections
 
     async def _create(self, index: IndexName, dim: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=HASH_CHARACTERS)
+        schema.add_field("id", DataType.VARCHAR, max_length=4 * LONGEST_ORDERED)
         schema.add_field("text", DataType.VARCHAR, max_length=MOST_BYTES)
         schema.add_field("record", DataType.VARCHAR, max_length=MOST_BYTES)
         schema.add_field(
@@ -436,7 +474,7 @@ class MilvusStore(VectorStore):
             yield
 
 
-_SERVER_HINT = "Check that Milvus runs and that RAG_MILVUS__URL names it; then try again."
+_SERVER_HINT = "Check that Milvus runs and that RAG_STORES__MILVUS__URL names it; then try again."
 _CONNECT_FAILED = 2  # a code of the driver
 _COLLECTION_NOT_LOADED = 101
 _NOT_ALLOWED = frozenset({1400, 1401})  # not authenticated, lacking a privilege
@@ -457,7 +495,7 @@ def _ours(error: MilvusException | grpc.RpcError, url: str) -> RagError:
     if code == ErrorCode.COLLECTION_NOT_FOUND:
         return NotFound(said)
     if code in _NOT_ALLOWED or code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        return StoreError(f"Milvus does not allow this: {said}", hint="Check RAG_MILVUS__TOKEN.")
+        return StoreError(f"Milvus does not allow this: {said}", hint="Check RAG_STORES__MILVUS__TOKEN.")
     if code in _AWAY:
         return StoreUnavailable(f"Milvus at {url} does not answer: {said}", hint=_SERVER_HINT)
     if code in _BUSY or getattr(error, "retriable", False):
@@ -493,6 +531,7 @@ def _row(embedded: EmbeddedRecord, average_length: float | None) -> dict[str, An
     fields["metadata"] = plain_metadata(record.metadata)
     row: dict[str, Any] = {
         "key": _key(record.id),
+        "id": record.id,
         "text": record.text,
         "record": json.dumps(fields, ensure_ascii=False),
         "facts": hashed_facts(record),
@@ -518,7 +557,17 @@ def _text_fields(terms: Sequence[str], average_length: float) -> dict[str, Any]:
 
 
 def _refuse_long(record: Record, row: Mapping[str, Any]) -> None:
-    for name, text in (("text", row["text"]), ("header and metadata", row["record"]), *_as_text(row)):
+    if len(record.id) > LONGEST_ORDERED:
+        raise InvalidValue(
+            f"An id has {len(record.id)} characters; with Milvus {LONGEST_ORDERED} are the most.",
+            hint="Use shorter ids.",
+        )
+    texts = {
+        "text": row["text"],
+        "header and metadata": row["record"],
+        "metadata to compare": json.dumps(row["ordered"]),
+    }
+    for name, text in texts.items():
         if (size := len(text.encode())) > MOST_BYTES:
             raise InvalidValue(
                 f"Record {record.id!r} has {size} bytes of {name}; Milvus keeps {MOST_BYTES} at most.",
@@ -532,15 +581,12 @@ def _refuse_long(record: Record, row: Mapping[str, Any]) -> None:
             )
 
 
-def _as_text(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "metadata to compare", json.dumps(row["ordered"])
-
-
-_KEPT_AS_JSON = tuple(name for name in Record.__dataclass_fields__ if name != "text")
+_RECORD = ("id", "text", "record")  # fields that hold a record
+_KEPT_AS_JSON = tuple(name for name in Record.__dataclass_fields__ if name not in _RECORD)
 
 
 def _record(row: Mapping[str, Any]) -> Record:
-    return Record(text=row["text"], **json.loads(row["record"]))
+    return Record(id=row["id"], text=row["text"], **json.loads(row["record"]))
 
 
 def _hash(term: str) -> int:

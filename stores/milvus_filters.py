@@ -18,7 +18,7 @@ from stores.filters import And, Contains, Eq, Exists, Filter, Gt, Gte, In, Lt, L
 ALL = 'key >= ""'
 NONE = "key in []"
 HASH_CHARACTERS = 32
-_LONGEST_ORDERED = 500  # Milvus takes 65,536 bytes of JSON in a field
+LONGEST_ORDERED = 500  # Milvus takes 65,536 bytes of JSON in a field
 _OPERATORS: Mapping[type[Range], str] = {Lt: "<", Lte: "<=", Gt: ">", Gte: ">="}
 _OPPOSITES: Mapping[type[Range], str] = {Lt: ">=", Lte: ">", Gt: "<=", Gte: "<"}
 
@@ -97,7 +97,7 @@ def _hash(text: str) -> str:
 
 
 def _hex(text: str) -> str:
-    """Texts that agree in their first `_LONGEST_ORDERED` characters are ordered by a hash."""
-    if len(text) > _LONGEST_ORDERED:
-        text = f"{text[:_LONGEST_ORDERED]}\x00{_hash(text)}"
+    """Texts that agree in their first `LONGEST_ORDERED` characters are ordered by a hash."""
+    if len(text) > LONGEST_ORDERED:
+        text = f"{text[:LONGEST_ORDERED]}\x00{_hash(text)}"
     return text.encode("utf-8", "surrogatepass").hex()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def free_port() -> int:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="rag-elasticsearch-"))
     node = ElasticsearchNode(folder, int(sys.argv[1]) if len(sys.argv) > 1 else free_port())
     try:

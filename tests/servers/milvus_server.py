@@ -130,6 +130,7 @@ def install(kind: Kind) -> Path:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     kind: Kind = "real" if sys.argv[1:] == ["real"] else "lite"
     with running_milvus(kind) as server:
         sys.stdout.write(server.url + "\n")

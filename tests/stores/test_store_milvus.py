@@ -6,6 +6,7 @@ With Milvus Lite (everything) and with the real Milvus 2.3.5 (all but text searc
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import uuid
@@ -13,11 +14,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from milvus_server import running_milvus
+from milvus_server import Kind, running_milvus
 from pymilvus import MilvusClient
-from store_contract import StoreContract
+from store_agreement import NewStore, StoreAgreement
+from store_contract import AXES, INDEX, StoreContract, assert_same_ranking, ids, make, oracle_of
 
+from core.errors import InvalidValue, StoreError, StoreUnavailable, UnsupportedByStore
+from core.types import Metadata
+from stores import milvus
 from stores.base import VectorStore
+from stores.filters import Contains, Eq, Gt, Lt, Ne, Not
 from stores.milvus import MilvusStore
 
 # Taken out of the environment, where the service would refuse it as an unknown setting.
@@ -152,6 +158,7 @@ async def test_text_rankings_agree_after_lengths_have_changed(lite_url: str) -> 
 async def test_what_milvus_cannot_keep_is_refused_in_words_and_nothing_is_written(lite_url: str) -> None:
     metadata: Metadata = {"f": ["x" * 70_000]}
     wrong = [
+        make("b" * 501),
         make("b", text="字" * 30_000),
         make("b", metadata=metadata),
         make("b", metadata={"f": [f"{i}" for i in range(5000)]}),
@@ -161,7 +168,7 @@ async def test_what_milvus_cannot_keep_is_refused_in_words_and_nothing_is_writte
     async with empty(lite_url) as store:
         await store.ensure_index(INDEX, dim=4)
         for record in wrong:
-            with pytest.raises(InvalidValue, match="at most"):
+            with pytest.raises(InvalidValue, match="most"):
                 await store.upsert(INDEX, [make("a"), record])
         assert await store.count(INDEX) == 0
 
@@ -183,6 +190,20 @@ async def test_long_texts_and_names_in_metadata_are_filtered_by(lite_url: str) -
         ]
         for where, expected in filters:
             assert ids(await store.search_dense(INDEX, AXES[0], k=9, where=where)) == expected
+
+
+async def test_a_scan_of_more_ids_than_one_answer_has_is_in_order_and_complete(
+    lite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus, "SCAN_IDS", 20)
+    written = [make(f"{i * 7919 % 1009:04}") for i in range(300)]
+    async with empty(lite_url) as store:
+        await store.ensure_index(INDEX, dim=4)
+        await store.upsert(INDEX, written)
+        seen: list[str] = []
+        while piece := await store.scan(INDEX, after=seen[-1] if seen else "", limit=9):
+            seen += [record.id for record, _ in piece]
+    assert seen == sorted(embedded.record.id for embedded in written)
 
 
 async def test_a_file_of_milvus_lite_is_refused() -> None:
