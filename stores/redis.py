@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
@@ -45,7 +47,7 @@ try:
     from redis.backoff import ExponentialBackoff
 except ModuleNotFoundError as error:
     raise StoreError(
-        f"The redis store needs its driver: {error}.", hint="Run: pip install 'rag-service[redis]'"
+        f"The redis store needs its driver: {error}.", hint="Run: .venv/bin/pip install -e '.[redis]'"
     ) from error
 
 _log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
 CANDIDATES_PER_HIT, LEAST_CANDIDATES = 5, 100
 SPARE_HITS = 16  # fetched beyond k, to see whether ties reach over it
 MOST_TIES = 20_000  # among more, the order of ids is not kept
-LEAST_NEIGHBOURS = 150  # that HNSW looks at
+LEAST_NEIGHBOURS = 200  # that HNSW looks at
 LEAST_SEARCH_VERSION = 2_10_00  # of the search module: the first with BM25STD
 
 _TEXT_FIELDS = ("id", "document_id", "revision", "text", "header", "section")
@@ -263,6 +265,18 @@ class RedisStore(VectorStore):
         await self._registry(index)
         found = await self._load(index, ids)
         return [found[record_id] for record_id in ids if record_id in found]
+
+    async def scan(
+        self, index: IndexName, *, after: str = "", limit: int = 500
+    ) -> list[tuple[Record, Vector]]:
+        await self._registry(index)
+        key = self._key(index)
+        ids = await self._call(
+            "ZRANGEBYLEX", f"{key}:text:id", b"(" + after.encode(), "+", "LIMIT", 0, max(limit, 0)
+        )
+        rows = await self._pipeline([("HMGET", f"{key}:r:{i.decode()}", *_FIELDS, "vector") for i in ids])
+        # What another task has deleted meanwhile is left out.
+        return [(_record(row[:-1]), _vector(row[-1])) for row in rows if row[0] is not None]
 
     async def count(self, index: IndexName, *, where: Filter | None = None) -> int:
         registry = await self._registry(index)
@@ -522,6 +536,10 @@ def _record(row: Sequence[bytes | None]) -> Record:
     return Record(**fields, metadata=json.loads(row[-1] or b"{}"))
 
 
+def _vector(packed: bytes) -> Vector:
+    return np.frombuffer(packed, dtype="<f4").astype(np.float32)
+
+
 def _mapping(row: Sequence[bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in zip(row[::2], row[1::2], strict=True)}
 
@@ -546,12 +564,13 @@ def _absent(index: IndexName | None) -> NotFound:
     return NotFound(f"Index {index} does not exist.", hint="Create it with ensure_index.")
 
 
-_SERVER_HINT = "Check that Redis runs and that RAG_REDIS__URL names it; then try again."
-_VOLATILE_HINT = "To accept the loss, set RAG_REDIS__ALLOW_VOLATILE=true."
+_SERVER_HINT = "Check that Redis runs and that RAG_STORES__REDIS__URL names it; then try again."
+_VOLATILE_HINT = "To accept the loss, set RAG_STORES__REDIS__ALLOW_VOLATILE=true."
 # By class or by words in the message; the first that fits decides. Classes of the driver are few.
 _TRANSLATIONS: Sequence[tuple[type[BaseException], str, Callable[[str, str, IndexName | None], RagError]]] = (
     (failures.AuthenticationError, "", lambda place, said, index: StoreError(
-        f"Redis at {place} refuses the password: {said}", hint="Check the user and password in RAG_REDIS__URL.")),
+        f"Redis at {place} refuses the password: {said}",
+        hint="Check the user and password in RAG_STORES__REDIS__URL.")),
     (failures.NoPermissionError, "", lambda place, said, index: StoreError(
         f"The user of Redis at {place} may not do this: {said}", hint="Grant it the command.")),
     (failures.ConnectionError, "", lambda place, said, index: StoreUnavailable(
@@ -563,13 +582,13 @@ _TRANSLATIONS: Sequence[tuple[type[BaseException], str, Callable[[str, str, Inde
     (failures.NoScriptError, "", lambda place, said, index: StoreUnavailable(
         f"Redis at {place} was started anew: {said}", hint="Try again.")),
     (failures.ReadOnlyError, "", lambda place, said, index: StoreUnavailable(
-        f"Redis at {place} is a replica: {said}", hint="Let RAG_REDIS__URL name the primary.")),
+        f"Redis at {place} is a replica: {said}", hint="Let RAG_STORES__REDIS__URL name the primary.")),
     (failures.ResponseError, "ABSENT", lambda place, said, index: _absent(index)),
     (failures.ResponseError, "no such index", lambda place, said, index: _absent(index)),
     (failures.ResponseError, "blob size", lambda place, said, index: DimensionMismatch(
         f"Redis refused a vector: {said}")),
     (failures.ResponseError, "db != 0", lambda place, said, index: StoreError(
-        f"Redis searches its database 0 only: {said}", hint="Take the number off RAG_REDIS__URL.")),
+        f"Redis searches its database 0 only: {said}", hint="Take the number off RAG_STORES__REDIS__URL.")),
     (failures.RedisError, "", lambda place, said, index: StoreError(f"Redis refused the request: {said}")),
 )  # fmt: skip
 

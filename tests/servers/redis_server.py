@@ -127,15 +127,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-if __name__ == "__main__":
+def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="rag-redis-"))
-    redis = RedisServer(folder, int(sys.argv[1]) if len(sys.argv) > 1 else free_port())
+    server = RedisServer(folder, int(sys.argv[1]) if len(sys.argv) > 1 else free_port())
     try:
-        redis.start()
-        print(redis.url, flush=True)  # noqa: T201
+        server.start()
+        sys.stdout.write(server.url + "\n")
+        sys.stdout.flush()
         signal.pause()
     except KeyboardInterrupt:
         pass
     finally:
-        redis.kill()
+        server.kill()
         shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
