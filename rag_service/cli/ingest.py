@@ -11,23 +11,26 @@ from typing import Annotated, Literal
 
 import typer
 
-from core.errors import BadRequest
-from rag_service.api.schemas import Job, UploadResult
+from core.errors import BadRequest, Unavailable
+from rag_service.api.schemas import Job, JobError, UploadResult
 from rag_service.cli.client import Api, LocalFile, Refused, open_api
-from rag_service.cli.output import one_line, print_table
+from rag_service.cli.output import one_line, print_table, shortened
 
 FILES_PER_REQUEST = 20
 BYTES_PER_REQUEST = 32 * 2**20
+NAMES_BESIDE_HINT = 2
+AGAIN = "Running it again is safe: files that are there already do no work."
 REFUSES_FILE = (400, 413, 415, 422)  # statuses that blame the one file of a request
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file, and why if it failed."""
+    """What became of a file; why, and what to do, if it failed."""
 
     name: str
     status: Literal["ready", "unchanged", "queued", "failed"]
     reason: str = ""
+    hint: str = ""
 
 
 # Tells how far it is: what happens now, files done, files in all.
@@ -41,11 +44,11 @@ def ingest(
 ) -> None:
     """Add documents. Those that are there already and have not changed cost nothing."""
     files = find_files(paths)
-    with open_api() as api, _progress() as report:
+    with open_api() as api, _safe_to_repeat(), _progress() as report:
         outcomes = add_files(api, kb, files, wait=wait, report=report)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
-        print_table(("failed", "reason"), [(outcome.name, outcome.reason) for outcome in failed])
+        print_failed(failed)
     typer.echo(in_words(outcomes))
     if failed:
         raise typer.Exit(1)
@@ -135,13 +138,12 @@ def _upload(api: Api, kb: str, batch: list[LocalFile]) -> list[UploadResult | Ou
     except Refused as error:
         if len(readable) > 1 or error.status not in REFUSES_FILE:
             raise
-        return [*results, Outcome(readable[0].name, "failed", str(error))]
+        return [*results, Outcome(readable[0].name, "failed", error.message, error.hint or "")]
 
 
 def _outcome(result: UploadResult) -> Outcome:
     if result.outcome == "refused":
-        reason = " ".join(filter(None, (result.error.message, result.error.hint))) if result.error else ""
-        return Outcome(result.name, "failed", reason)
+        return _failed(result.name, result.error)
     return Outcome(result.name, "unchanged" if result.outcome == "unchanged" else "queued")
 
 
@@ -150,7 +152,34 @@ def _finished(name: str, job: Job) -> Outcome:
         return Outcome(name, "ready")
     if job.error is None:
         return Outcome(name, "failed", f"The job was {job.status}.")
-    return Outcome(name, "failed", " ".join(filter(None, (job.error.message, job.error.hint))))
+    return _failed(name, job.error)
+
+
+def _failed(name: str, error: JobError | None) -> Outcome:
+    if error is None:
+        return Outcome(name, "failed")
+    return Outcome(name, "failed", error.message, error.hint or "")
+
+
+def print_failed(failed: Sequence[Outcome]) -> None:
+    """A table of the reasons; below it each hint once, with the files that it is for."""
+    print_table(
+        ("failed", "reason"),
+        [(each.name, each.reason.replace(each.name, shortened(each.name))) for each in failed],
+    )
+    names: dict[str, list[str]] = {}
+    for outcome in failed:
+        if outcome.hint:
+            names.setdefault(outcome.hint, []).append(outcome.name)
+    for hint, hinted in names.items():
+        typer.echo(f"{_some_of(hinted)}: {one_line(hint, most=1000)}")
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """For example "a.exe, b.exe and 3 more"."""
+    listed = ", ".join(shortened(one_line(name)) for name in names[:NAMES_BESIDE_HINT])
+    more = len(names) - NAMES_BESIDE_HINT
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def in_words(outcomes: Sequence[Outcome]) -> str:
@@ -159,6 +188,15 @@ def in_words(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         counts[outcome.status] += 1
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+@contextmanager
+def _safe_to_repeat() -> Iterator[None]:
+    """Adds to a connection that broke off, which nobody has a hint for, what to do about it."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(error.message, hint=error.hint or AGAIN) from None
 
 
 @contextmanager
