@@ -119,6 +119,9 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _LINE_START = re.compile(r"\s*(?:[|#>*•·\-–—]|\d+[.)、]|[（(]?[一二三四五六七八九十]+[)）、])")
+_LIST_NUMBER = re.compile(r"(?:^|[\n:：(（,，;；])\s*\d{1,2}\.$")  # "1." before an item, no end of a sentence
+_KEYED_ROW = re.compile(r"[^:：\n]{1,60}[:：][^;；\n]*[;；][^:：\n]{1,60}[:：]")
+_HEADING_RATIO = 1.6
 _WRAPPED_WEIGHT = 12.0  # a line at least this long (in `weight`) may have been wrapped by a page's margin
 
 
@@ -142,14 +145,28 @@ def sentences(text: str, span: Span | None = None) -> Iterator[Span]:
 def _ends_sentence(text: str, begin: int, match: re.Match[str], stop: int) -> bool:
     mark = match.group()
     if mark == "\n":
-        line_start = max(begin, text.rfind("\n", 0, match.start()) + 1)
-        line = text[line_start : match.start()]
-        following = text[match.end() : min(stop, match.end() + 20)]
-        wrapped = weight(line.strip()) >= _WRAPPED_WEIGHT and not _LINE_START.match(line)
-        return not (wrapped and following.strip() and not _LINE_START.match(following))
+        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        return not _is_wrapped(line, text[match.end() : stop].partition("\n")[0])
     if mark.startswith("."):
-        return not _ABBREVIATION.search(text[max(begin, match.start() - 12) : match.start() + 1])
+        before = text[max(begin, match.start() - 12) : match.start() + 1]
+        return not (_ABBREVIATION.search(before) or _LIST_NUMBER.search(before))
     return True
+
+
+def _is_wrapped(line: str, following: str) -> bool:
+    """Whether a page's margin broke the line, so that its sentence goes on in the following one.
+
+    Not after a short line, nor where either is a list item, heading or table row, nor where the line is much
+    shorter than what follows (a heading above its text), nor beside a row of "key: value; key: value".
+    """
+    length = weight(line.strip())
+    if length < _WRAPPED_WEIGHT or not following.strip():
+        return False
+    if _LINE_START.match(line) or _LINE_START.match(following):
+        return False
+    if _KEYED_ROW.match(line) or _KEYED_ROW.match(following):
+        return False
+    return weight(following.strip()) <= _HEADING_RATIO * length
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:

@@ -13,9 +13,10 @@ from retrievers.base import Turn
 LONGEST_QUESTION = 500  # characters of a rewritten question; a longer one is not a question
 # Words that point back at something said before.
 _POINTS_BACK = re.compile(
-    r"\b(it|its|they|them|their|this|that|these|those|he|him|his|she|her|there|the same|former|latter|one)\b"
+    r"\b(it|its|they|them|their|this|these|those|he|him|his|she|her|the same|the former|the latter)\b"
     r"|^(and|but|what about|how about|also|why|then)\b"
-    r"|[它他她]们?|[这那][个些里位种样次家]?|该|此|其|上述|前者|后者|^(那|还|另外|然后|为什么)|呢[？?]?$",
+    r"|[它他她]们?|[这那][个些里位种样次家]?|(?<!应)该|此|其(?![他它中余实])|上述|前者|后者"
+    r"|^(那|还|另外|然后|为什么)|呢[？?]?$",
     re.IGNORECASE,
 )
 
@@ -28,16 +29,19 @@ class AsIs:
 
 
 class FollowUpRules:
-    """Without a model: a question that points back is searched together with the question before it.
+    """Without a model: a question that points back is searched together with the question before it, and alone.
 
-    That does no harm when it is wrong: the question's own words are still there.
+    Both, because the rule may be wrong: a passage that answers the question as it stands is then still found.
     """
 
     async def rewrite(self, question: str, history: Sequence[Turn]) -> Query:
         if not history or not points_back(question):
             return Query(question, (question,))
+        subject = _subject(history)
+        if is_cjk(subject) != is_cjk(question):
+            return Query(question, (question,))  # another language: mixed words find nothing
         separator = "" if is_cjk(question) else " "
-        return Query(question, (f"{_subject(history)}{separator}{question}",))
+        return Query(question, (f"{subject}{separator}{question}", question))
 
 
 def points_back(question: str) -> bool:

@@ -19,6 +19,7 @@ _NOTE = {
     "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
+_LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
 _HEADING_WEIGHT = 15.0  # Chinese characters
 _FACT = re.compile(r"[\d。．.!?！？;；:：]")  # an ender, a colon, a number: more than a heading has
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
@@ -26,8 +27,12 @@ _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothin
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be answered: the rendered prompt for models, question and passages (best first) for the rest."""
+    """What is to be answered: the rendered prompt for models, question and passages (best first) for the rest.
 
+    `asked` are the user's own words, `question` what they mean in the conversation.
+    """
+
+    asked: str
     question: str
     prompt: str
     passages: tuple[Passage, ...]
@@ -160,38 +165,46 @@ class ExtractiveGenerator:
         return _NOTE["zh" if is_cjk(question) else "en"]
 
     async def stream(self, task: Task) -> AsyncGenerator[Delta, None]:
-        for sentence in best_sentences(task.question, task.passages):
+        for sentence in best_sentences(task.asked, task.question, task.passages):
             yield Delta(sentence + "\n")
         yield Delta(finish_reason=FinishReason.STOP)
 
 
-def best_sentences(question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES) -> list[str]:
-    """The sentences with the largest share of the question's terms, better passages first among equals.
+def best_sentences(
+    asked: str, question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES
+) -> list[str]:
+    """The sentences that hold most of the question's words, better passages first among equals.
 
-    The sentence before counts a third (a heading, nearly all): what it names, the next one explains. A heading
-    or a sentence that only repeats the question is left out. Without any shared term (another language, say)
-    the beginning of the best passage.
+    The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
+    So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
+    sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
+    there is no answer here: none, unless the passages are in another language, which shares no words.
     """
-    asked = set(question_terms(question))
-    repeated = asked.union(terms(question))
+    own, context = set(question_terms(asked)), set(question_terms(question))
+    repeated = {*own, *context, *terms(asked), *terms(question)}
     scored: list[tuple[float, int, int, str]] = []
     for rank, passage in enumerate(passages):
-        before = 0.0
+        before, in_table = 0.0, False
         for place, span in enumerate(sentences(passage.text)):
             sentence = " ".join(passage.text[span.start : span.end].split())
             words = set(terms(_LINK_TARGET.sub("]", sentence)))
-            share = len(words & asked) / max(len(asked), 1)
-            heading = _is_heading(sentence, passage)
-            if not heading and not words <= repeated:
+            share = _share(words, own) + _share(words, context - own) / 3
+            names_only = _is_heading(sentence, passage) or (sentence.startswith("|") and not in_table)
+            if not names_only and not words <= repeated:
                 scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
-            before = share * (0.9 if heading else 1 / 3)
+            before = share * (0.9 if names_only else 1 / 3)
+            in_table = sentence.startswith("|")
     scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
-    if not scored:  # nothing but headings: better than nothing
-        return [" ".join(passage.text.split()) for passage in passages[:1]]
-    best = scored[0][0]
-    if best == 0:
-        return [min(scored, key=lambda entry: entry[1:3])[3]]
-    return [entry[3] for entry in scored[:most] if entry[0] >= best / 2]
+    best = scored[0][0] if scored else 0.0
+    if best >= _LEAST_SHARE:
+        return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
+    if passages and is_cjk(asked) != is_cjk(passages[0].text):
+        return [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
+    return []
+
+
+def _share(words: set[str], wanted: set[str]) -> float:
+    return len(words & wanted) / len(wanted) if wanted else 0.0
 
 
 def _is_heading(sentence: str, passage: Passage) -> bool:

@@ -114,8 +114,6 @@ class AnsweringPipeline:
         originals = await self._originals(task.passages)
         citing = CitingStream(Attributor(task.passages, Verifier(originals)))
         preamble = self._generator.preamble(ask.question)
-        if preamble:
-            yield CitedText(preamble)
         finish, usage = FinishReason.STOP, Usage()
         with trace.stage("generate", inputs=1) as stage:
             start = time.perf_counter()
@@ -123,6 +121,8 @@ class AnsweringPipeline:
                 async for delta in deltas:
                     if delta.text and "first_token_ms" not in stage.notes:
                         stage.notes["first_token_ms"] = round((time.perf_counter() - start) * 1000, 2)
+                        if preamble:
+                            yield CitedText(preamble)
                     for piece in citing.feed(delta.text):
                         yield piece
                     if delta.finish_reason is not None:
@@ -135,6 +135,10 @@ class AnsweringPipeline:
             citations = tuple(citing.citations)
             stage.outputs = len(citations)
             stage.notes = {"unsupported": len(citing.unsupported)}
+        if not citing.text.strip():  # the passages hold nothing that could be said
+            yield CitedText(_not_found(ask.question))
+            yield _nothing(ask.question, self._generator.name, trace)
+            return
         yield Answer(
             text=preamble + citing.text,
             found=True,
@@ -196,7 +200,7 @@ class AnsweringPipeline:
             prompt = self._prompts.render(question, texts, template=ask.template)
             stage.outputs = 1
             stage.notes = {"characters": len(prompt)}
-        return Task(question, prompt, tuple(kept))
+        return Task(ask.question, question, prompt, tuple(kept))
 
     async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
         revisions = {passage.record.document_id: passage.record.revision for passage in passages}

@@ -148,3 +148,27 @@ def test_a_text_is_chinese_when_chinese_says_most_of_it(text: str, expected: boo
 def test_a_latin_character_weighs_two_fifths_of_a_chinese_one() -> None:
     assert weight("年假") == 2
     assert weight("leave") == 2
+
+
+def split(text: str) -> list[str]:
+    return [text[span.start : span.end] for span in sentences(text)]
+
+
+def test_a_sentence_that_begins_near_the_end_of_a_wrapped_line_stays_whole() -> None:
+    text = "A customer who cancels early receives a full refund. Later cancellations\nare charged 14 euros."
+    assert split(text)[1:] == ["Later cancellations\nare charged 14 euros."]
+
+
+def test_a_heading_above_a_longer_line_is_no_part_of_its_sentence() -> None:
+    body = "The glacier slid over its bed at a rate of thirty metres a year in the last century."
+    assert split(f"Basal sliding and crevasse depths\n{body}") == ["Basal sliding and crevasse depths", body]
+
+
+def test_every_row_of_a_sheet_is_a_sentence() -> None:
+    rows = [f"Part number: BX-{n}; Description: Bearing type X{n}; Shelf: R{n}" for n in range(3)]
+    assert split("\n".join([*rows, "All shelves are in the north hall of the old building."]))[:3] == rows
+
+
+def test_the_number_of_a_list_item_ends_no_sentence() -> None:
+    assert split("它有如下特点:1. 速度快。") == ["它有如下特点:1. 速度快。"]
+    assert split("They met in 2001. He left.") == ["They met in 2001.", "He left."]

@@ -102,4 +102,14 @@ async def test_the_model_is_not_asked_without_a_conversation() -> None:
 @pytest.mark.parametrize("text", ["", "  \n ", '""', "x" * (LONGEST_QUESTION + 1)])
 async def test_an_unusable_rewrite_is_dropped_for_the_rules(text: str) -> None:
     query = await LlmRewriter(Saying(text)).rewrite("Who pays for it?", [LEAVE])
-    assert query.searches == ("How long is parental leave? Who pays for it?",)
+    assert query.searches == ("How long is parental leave? Who pays for it?", "Who pays for it?")
+
+
+async def test_a_follow_up_is_searched_with_its_subject_and_alone() -> None:
+    query = await FollowUpRules().rewrite("Who pays for it?", [LEAVE])
+    assert query.searches == ("How long is parental leave? Who pays for it?", "Who pays for it?")
+
+
+async def test_a_question_in_another_language_is_not_mixed_with_the_one_before() -> None:
+    query = await FollowUpRules().rewrite("Who is the electrician?", [Turn("闸门提前多久关闭？", "十分钟。")])
+    assert query.searches == ("Who is the electrician?",)

@@ -13,29 +13,68 @@ def passages(*texts: str) -> tuple[Passage, ...]:
     return tuple(Passage(Record(str(n), "d", "r", text), "doc", 1.0) for n, text in enumerate(texts))
 
 
+def best(asked: str, *texts: str, question: str | None = None) -> list[str]:
+    return best_sentences(asked, question or asked, passages(*texts))
+
+
 def test_the_sentence_with_most_of_the_questions_words_comes_first() -> None:
-    assert best_sentences("How long is parental leave?", passages(LEAVE)) == ["Parental leave is 16 weeks."]
-    assert best_sentences("年假有几天", passages("食堂八点开门。年假有十天。")) == ["年假有十天。"]
+    assert best("How long is parental leave?", LEAVE) == ["Parental leave is 16 weeks."]
+    assert best("年假有几天", "食堂八点开门。年假有十天。") == ["年假有十天。"]
 
 
 def test_among_equals_the_better_passage_wins() -> None:
-    found = passages("Parental leave: granted.", "Parental leave: refused.")
-    assert best_sentences("parental leave", found) == ["Parental leave: granted.", "Parental leave: refused."]
+    found = best("parental leave", "Parental leave: granted.", "Parental leave: refused.")
+    assert found == ["Parental leave: granted.", "Parental leave: refused."]
+
+
+def test_an_equal_sentence_is_quoted_once() -> None:
+    assert best("How long is parental leave?", LEAVE, LEAVE) == ["Parental leave is 16 weeks."]
 
 
 def test_a_sentence_that_only_repeats_the_question_is_no_answer() -> None:
-    found = passages("# Parental leave\n\nIt lasts 16 weeks.")
-    assert best_sentences("How long is parental leave?", found) == ["It lasts 16 weeks."]
+    assert best("How long is parental leave?", "# Parental leave\n\nIt lasts 16 weeks.") == [
+        "It lasts 16 weeks."
+    ]
 
 
-def test_without_a_shared_word_the_beginning_of_the_best_passage_answers() -> None:
-    assert best_sentences("育儿假多久", passages(LEAVE, "Other.")) == ["Parental leave is 16 weeks."]
-    assert best_sentences("anything", ()) == []
+def test_what_stands_under_a_heading_answers_not_the_heading() -> None:
+    assert best(
+        "出差住宿标准是多少？", "一、住宿标准\n一线城市每晚不超过 600 元。\n二、餐补\n每天 100 元。"
+    ) == ["一线城市每晚不超过 600 元。"]
+
+
+def test_the_names_of_columns_are_no_answer() -> None:
+    table = "| Trade | Name | Telephone |\n| Electrician | Reto Bundi | 081 555 0177 |"
+    assert best("Who is the electrician?", table) == ["| Electrician | Reto Bundi | 081 555 0177 |"]
+
+
+def test_of_a_sheet_the_row_answers() -> None:
+    rows = [f"Part: BX-{n}; Name: Bearing type L{n}; Shelf: R{n}" for n in range(9)]
+    rows.append("Part: TX-1; Name: Titanium hex bolt; Shelf: R77")
+    assert best("On which shelf is the titanium hex bolt?", "\n".join(rows)) == [rows[-1]]
+
+
+def test_words_of_the_conversation_count_less_than_those_asked() -> None:
+    text = "Construction of the greenhouse starts in April. The budget of the greenhouse is 90,000 francs."
+    context = "When does construction of the greenhouse start? What is its budget?"
+    assert best("What is its budget?", text, question=context) == [
+        "The budget of the greenhouse is 90,000 francs."
+    ]
+
+
+def test_passages_without_the_questions_words_hold_no_answer() -> None:
+    assert best("How do I reset my router password?", LEAVE) == []
+    assert best("北京的天气怎么样？", "茶园管理记录。三月采茶。") == []
+    assert best("anything") == []
+
+
+def test_in_another_language_the_beginning_of_the_best_passage_answers() -> None:
+    assert best("育儿假多久", LEAVE, "Other.") == ["Parental leave is 16 weeks."]
 
 
 async def test_the_extractive_answer_quotes_and_says_what_it_is() -> None:
     generator = ExtractiveGenerator()
-    task = Task("How long is parental leave?", "unused", passages(LEAVE))
+    task = Task("How long is it?", "How long is parental leave?", "unused", passages(LEAVE))
     deltas = [delta async for delta in generator.stream(task)]
     assert "".join(delta.text for delta in deltas) == "Parental leave is 16 weeks.\n"
     assert [delta.finish_reason for delta in deltas][-1] == FinishReason.STOP
