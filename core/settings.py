@@ -2,18 +2,28 @@
 
 Values come from, in falling priority: environment variables (`RAG_` + name, nested with two underscores:
 `RAG_LLM__URL`), the TOML file named by `RAG_CONFIG` (else `./rag-service.toml` if it is there), the defaults
-below. An unknown name in either place is refused with that name. `docs/settings.md` is generated from here.
+below. What is wrong is refused under the name that was typed. `docs/settings.md` is generated from here.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from core.errors import SettingsError
 
@@ -21,6 +31,9 @@ ENV_PREFIX = "RAG_"
 CONFIG_VARIABLE = "RAG_CONFIG"
 # Variables that tests, tools and the CLI client read; they are not settings of the service.
 FOREIGN_VARIABLES = frozenset({CONFIG_VARIABLE, "RAG_URL", "RAG_API_KEY"})
+# The stores that `stores` can connect to; `rag_service/wiring.py` has a builder for each.
+STORE_SERVERS = ("milvus", "redis", "elasticsearch", "mongo")
+LIKE = 0.8  # how alike names must be (difflib's ratio) for one to be suggested for the other
 
 
 def default_data_dir() -> Path:
@@ -54,12 +67,31 @@ class DatabaseSettings(Group):
     )
     pool_size: int = Field(5, ge=1, description="Connections each process keeps.")
 
+    @field_validator("url")
+    @classmethod
+    def _postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql:// or postgres://")
+        return url
+
 
 class BrokerSettings(Group):
     url: SecretStr | None = Field(
         None,
         description="Celery broker (`redis://…`, `amqp://…`). Unset: a queue in the PostgreSQL database.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _of_a_known_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return url
+        from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 (only who names a broker loads it)
+
+        scheme, separator, _ = url.get_secret_value().partition("://")
+        if not separator or scheme.partition("+")[0] not in TRANSPORT_ALIASES:
+            raise ValueError("it must begin with the scheme of a broker, such as redis:// or amqp://")
+        return url
 
 
 class StoreSettings(Group):
@@ -182,7 +214,9 @@ class Settings(Group):
     broker: BrokerSettings = Field(default=BrokerSettings())
     store: StoreSettings = Field(default=StoreSettings())
     stores: dict[str, StoreServer] = Field(
-        default={}, description="Vector store servers beside pgvector, by kind."
+        default={},
+        description="Vector store servers beside pgvector; NAME is one of "
+        f"{', '.join(f'`{kind.upper()}`' for kind in STORE_SERVERS)}.",
     )
     embedder: EmbedderSettings = Field(default=EmbedderSettings())
     llm: LlmSettings = Field(default=LlmSettings())
@@ -194,17 +228,37 @@ class Settings(Group):
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
         llm = self.llm
+        unused = [name for name in ("url", "model", "model_path") if getattr(llm, name) is not None]
+        if llm.kind == "extractive" and unused:
+            raise ValueError(f"llm.kind is extractive, which uses no model, but llm.{unused[0]} is set")
         if llm.kind == "llama-cpp" and llm.model_path is None:
             raise ValueError("llm.kind is llama-cpp, so llm.model_path must name a GGUF file")
         if llm.kind == "openai" and llm.url is None:
             raise ValueError("llm.kind is openai, so llm.url must name the server")
-        if self.store.kind != "pgvector" and self.store.kind not in self.stores:
+        if self.retrieval.pool < self.retrieval.top_k:
             raise ValueError(
-                f"store.kind is {self.store.kind}, so stores.{self.store.kind}.url must name its server"
+                f"retrieval.pool ({self.retrieval.pool}) is smaller than retrieval.top_k ({self.retrieval.top_k}), "
+                "whose passages it must hold"
             )
+        self._refuse_unknown_stores()
         if llm.max_new_tokens >= llm.context_tokens:
             raise ValueError("llm.max_new_tokens must be smaller than llm.context_tokens")
         return self
+
+    def _refuse_unknown_stores(self) -> None:
+        for kind in self.stores:
+            if kind not in STORE_SERVERS:
+                raise ValueError(
+                    f"stores.{kind}: there is no such store; there are {', '.join(STORE_SERVERS)}"
+                )
+        kind = self.store.kind
+        if kind not in ("pgvector", *STORE_SERVERS):
+            raise ValueError(
+                f"store.kind is {kind}, but there is no such store; there are pgvector, {', '.join(STORE_SERVERS)}"
+            )
+        if kind != "pgvector" and kind not in self.stores:
+            variable = _variable(("stores", kind, "url"))
+            raise ValueError(f"store.kind is {kind}, so {variable} (stores.{kind}.url) must name its server")
 
     @property
     def files_dir(self) -> Path:
@@ -215,54 +269,115 @@ class Settings(Group):
         return self.data_dir / "admin.key"
 
 
+Place = tuple[str, ...]  # where a setting is: ("llm", "url")
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read file and environment, and refuse what is unknown, malformed or contradictory.
 
-    Raises `SettingsError` naming each setting that is wrong.
+    Raises `SettingsError` naming each setting that is wrong, as it was typed.
     """
     environ = os.environ if environ is None else environ
-    values = _read_file(environ)
+    file = Path(environ.get(CONFIG_VARIABLE) or "rag-service.toml")
+    values = _read_file(file, named=bool(environ.get(CONFIG_VARIABLE)))
+    typed = {place: f"{file}: {_in_table(place)}" for place in _leaves(values)}
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and name not in FOREIGN_VARIABLES:
-            _put(values, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
+            place = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
+            _put(values, place, value, name)
+            typed[place] = name
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_in_words(error), hint="docs/settings.md lists every setting.") from None
+        lines = [line for problem in error.errors() for line in _in_words(problem, typed)]
+        raise SettingsError(" ".join(lines), hint="docs/settings.md lists every setting.") from None
 
 
-def _read_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    named = environ.get(CONFIG_VARIABLE)
-    path = Path(named or "rag-service.toml")
+def _read_file(path: Path, *, named: bool) -> dict[str, Any]:
     if not path.exists():
         if named:
             raise SettingsError(f"{CONFIG_VARIABLE} names {path}, which does not exist.")
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"The settings file {path} cannot be read: {error.strerror}.",
+            hint=f"{CONFIG_VARIABLE} names the file; it must be a TOML file that this user may read.",
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
 
 
-def _put(values: dict[str, Any], path: list[str], value: str, name: str) -> None:
-    for part in path[:-1]:
+def _put(values: dict[str, Any], place: Place, value: str, name: str) -> None:
+    for part in place[:-1]:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise SettingsError(f"{name} is not a setting: {part} has no parts.")
-    values[path[-1]] = value
+    values[place[-1]] = value
 
 
-def _in_words(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{name} is not a setting.")
-        elif name:
-            lines.append(f"{name}: {problem['msg']}.")
+def _in_words(problem: ErrorDetails, typed: Mapping[Place, str]) -> Iterator[str]:
+    """What is wrong, a sentence for each name that was typed (`typed`: the name for each place)."""
+    where = tuple(str(part) for part in problem["loc"])
+    said = problem["msg"].removeprefix("Value error, ")
+    if not where:  # settings that contradict each other
+        yield f"{said}."
+        return
+    if problem["type"] == "missing":
+        yield f"{_variable(where)} ({'.'.join(where)}) must be set."
+        return
+    unknown = problem["type"] in ("extra_forbidden", "model_type", "dict_type")
+    for place, name in typed.items():
+        if place[: len(where)] != where:
+            continue
+        if unknown or place != where:  # or parts below a value
+            yield f"{name} is not a setting{_suggestion(place, name)}."
         else:
-            lines.append(f"{problem['msg'].removeprefix('Value error, ')}.")
-    return " ".join(lines)
+            yield f"{name}: {said}."
+
+
+def _suggestion(place: Place, name: str) -> str:
+    """` (did you mean …?)` in the form in which the unknown name was typed, or nothing."""
+    known = {".".join(key): key for key in _places(Settings)}
+    found = get_close_matches(".".join(place), known, n=1, cutoff=LIKE)
+    if not found:
+        return ""
+    right = known[found[0]]
+    return f" (did you mean {_variable(right) if name.startswith(ENV_PREFIX) else _in_table(right)}?)"
+
+
+def _leaves(values: Mapping[str, Any], above: Place = ()) -> Iterator[Place]:
+    """Where the values of a file are, in all its tables."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, name))
+        else:
+            yield (*above, name)
+
+
+def _variable(place: Place) -> str:
+    """The environment variable of a setting: RAG_LLM__URL."""
+    return ENV_PREFIX + "__".join(place).upper()
+
+
+def _in_table(place: Place) -> str:
+    """A setting as the file has it: `[llm] url`."""
+    *tables, key = place
+    return f"[{'.'.join(tables)}] {key}" if tables else key
+
+
+def _places(group: type[BaseModel], above: Place = ()) -> Iterator[Place]:
+    """Where the settings of a group are, in all its groups."""
+    for name, field in group.model_fields.items():
+        kind = field.annotation
+        if get_origin(kind) is dict:
+            for key in STORE_SERVERS:
+                yield from _places(get_args(kind)[1], (*above, name, key))
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _places(kind, (*above, name))
+        else:
+            yield (*above, name)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -127,6 +127,11 @@ def _versions(settings: Settings) -> str:
             vector = connection.execute(
                 "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
             ).fetchone()
+    except psycopg.ProgrammingError:  # its words would show the password
+        raise SettingsError(
+            "database.url cannot be read as the address of a PostgreSQL database.",
+            hint="Write RAG_DATABASE__URL as postgresql://user:password@host/db, with %40 for an @ in the password.",
+        ) from None
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
             f"The database does not answer ({str(error).splitlines()[0]}).",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import SettingsError
-from core.settings import environment, load_settings
+from core.settings import STORE_SERVERS, environment, load_settings
+from rag_service.wiring import STORES
 
 
 def refusal(environ: dict[str, str]) -> str:
@@ -24,20 +25,34 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("RAG_SERVER__PROT", "server.prot is not a setting."),
-        ("RAG_SEVER__PORT", "sever is not a setting."),
-        ("RAG_NONSENSE", "nonsense is not a setting."),
-        ("RAG_DATA_DIR__X", "data_dir: "),
+        ("RAG_SERVER__PROT", "RAG_SERVER__PROT is not a setting (did you mean RAG_SERVER__PORT?)."),
+        ("RAG_SEVER__PORT", "RAG_SEVER__PORT is not a setting (did you mean RAG_SERVER__PORT?)."),
+        ("RAG_RETREIVAL__POOL", "RAG_RETREIVAL__POOL is not a setting (did you mean RAG_RETRIEVAL__POOL?)."),
+        ("RAG_DATA_DIR__X", "RAG_DATA_DIR__X is not a setting (did you mean RAG_DATA_DIR?)."),
+        ("RAG_NONSENSE", "RAG_NONSENSE is not a setting."),
+        ("RAG_SERVER", "RAG_SERVER is not a setting."),
+        ("RAG_STORES", "RAG_STORES is not a setting."),
+        ("rag_nonsense", None),
     ],
 )
-def test_an_unknown_variable_is_refused_by_its_name(name: str, words: str) -> None:
-    assert words in refusal({name: "1"})
+def test_an_unknown_variable_is_refused_as_it_was_typed(name: str, words: str | None) -> None:
+    if words is None:  # another program's
+        load_settings({name: "1"})
+    else:
+        assert refusal({name: "1"}) == words
 
 
 def test_every_unknown_name_is_listed_at_once() -> None:
     message = refusal({"RAG_AAA": "1", "RAG_LLM__BBB": "1"})
-    assert "aaa is not a setting." in message
-    assert "llm.bbb is not a setting." in message
+    assert "RAG_AAA is not a setting." in message
+    assert "RAG_LLM__BBB is not a setting." in message
+
+
+def test_a_wrong_name_in_file_and_environment_is_refused_in_both(tmp_path: Path) -> None:
+    (tmp_path / "rag-service.toml").write_text("[serv]\nport = 1\n")
+    message = refusal({"RAG_SERV__HOST": "::"})
+    assert "rag-service.toml: [serv] port is not a setting (did you mean [server] port?)." in message
+    assert "RAG_SERV__HOST is not a setting (did you mean RAG_SERVER__HOST?)." in message
 
 
 def test_a_setting_cannot_have_parts_below_a_value() -> None:
@@ -46,7 +61,14 @@ def test_a_setting_cannot_have_parts_below_a_value() -> None:
 
 def test_an_unknown_name_in_the_file_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "rag-service.toml").write_text("[llm]\nmodle = 'x'\n")
-    assert refusal({}) == "llm.modle is not a setting."
+    assert refusal({}) == "rag-service.toml: [llm] modle is not a setting (did you mean [llm] model?)."
+
+
+def test_a_wrong_value_names_the_file_or_the_variable_that_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "rag-service.toml").write_text("[server]\nport = 70000\n")
+    assert refusal({}).startswith("rag-service.toml: [server] port: ")
+    assert refusal({"RAG_SERVER__PORT": "eighty"}).startswith("RAG_SERVER__PORT: ")
+    assert load_settings({"RAG_SERVER__PORT": "80"}).server.port == 80
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -62,6 +84,7 @@ def test_a_file_that_is_named_but_absent_or_no_toml_is_named(tmp_path: Path) -> 
     broken = tmp_path / "broken.toml"
     broken.write_text("[llm")
     assert f"{broken} is not valid TOML" in refusal({"RAG_CONFIG": str(broken)})
+    assert f"{tmp_path} cannot be read: Is a directory" in refusal({"RAG_CONFIG": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
@@ -73,14 +96,35 @@ def test_a_file_that_is_named_but_absent_or_no_toml_is_named(tmp_path: Path) -> 
             {"RAG_LLM__CONTEXT_TOKENS": "512", "RAG_LLM__MAX_NEW_TOKENS": "512"},
             "llm.max_new_tokens must be smaller",
         ),
-        ({"RAG_SERVER__PORT": "70000"}, "server.port: "),
-        ({"RAG_SERVER__PORT": "eighty"}, "server.port: "),
-        ({"RAG_RETRIEVAL__MODE": "both"}, "retrieval.mode: "),
-        ({"RAG_LLM__KIND": "oracle"}, "llm.kind: "),
+        ({"RAG_LLM__KIND": "extractive", "RAG_LLM__URL": "http://x"}, "but llm.url is set"),
+        ({"RAG_LLM__KIND": "extractive", "RAG_LLM__MODEL": "qwen3"}, "but llm.model is set"),
+        ({"RAG_LLM__KIND": "extractive", "RAG_LLM__MODEL_PATH": "x.gguf"}, "but llm.model_path is set"),
+        ({"RAG_RETRIEVAL__POOL": "3"}, "retrieval.pool (3) is smaller than retrieval.top_k (5)"),
+        ({"RAG_SERVER__PORT": "70000"}, "RAG_SERVER__PORT: "),
+        ({"RAG_RETRIEVAL__MODE": "both"}, "RAG_RETRIEVAL__MODE: "),
+        ({"RAG_LLM__KIND": "oracle"}, "RAG_LLM__KIND: "),
+        ({"RAG_DATABASE__URL": "mysql://x"}, "RAG_DATABASE__URL: it must begin with postgresql:// or"),
+        ({"RAG_BROKER__URL": "ftp://x"}, "RAG_BROKER__URL: it must begin with the scheme of a broker"),
+        ({"RAG_BROKER__URL": "localhost"}, "RAG_BROKER__URL: it must begin with the scheme of a broker"),
+        ({"RAG_STORE__KIND": "milvus"}, "RAG_STORES__MILVUS__URL (stores.milvus.url) must name"),
+        ({"RAG_STORES__MILVUS__TOKEN": "t"}, "RAG_STORES__MILVUS__URL (stores.milvus.url) must be set"),
+        ({"RAG_STORE__KIND": "oracle"}, "there are pgvector, milvus, redis, elasticsearch, mongo"),
+        ({"RAG_STORES__ORACLE__URL": "x"}, "stores.oracle: there is no such store; there are milvus"),
     ],
 )
 def test_a_contradiction_or_a_wrong_value_names_the_setting(environ: dict[str, str], words: str) -> None:
     assert words in refusal(environ)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://h", "amqp://h", "amqps://h", "sqs://", "sqla+postgresql://h/db"]
+)
+def test_every_kind_of_broker_that_the_queue_knows_is_accepted(url: str) -> None:
+    assert load_settings({"RAG_BROKER__URL": url}).broker.url is not None
+
+
+def test_the_stores_that_settings_may_name_are_those_that_can_be_built() -> None:
+    assert set(STORE_SERVERS) == set(STORES)
 
 
 def test_variables_of_clients_are_not_settings() -> None:

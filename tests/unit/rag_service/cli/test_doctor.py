@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 import migrations
@@ -81,8 +82,18 @@ def test_an_unknown_setting_is_named_and_nothing_else_is_tried(data_dir: Path) -
     status, said = doctor(data_dir, RAG_FLAVOUR="mint")
     assert status == 1
     assert said.startswith("✗ settings: ")
-    assert "flavour" in said.lower()
+    assert "RAG_FLAVOUR is not a setting" in said
     assert len(said.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:hunter2@[h/db", "postgresql://u:hunter2@h:port/db", "mysql://u:hunter2@h"]
+)
+def test_an_address_that_is_none_is_named_without_its_password(data_dir: Path, url: str) -> None:
+    status, said = doctor(data_dir, RAG_DATABASE__URL=url)
+    assert status == 1
+    assert "RAG_DATABASE__URL" in said
+    assert "hunter2" not in said
 
 
 def test_the_embedded_database_is_started_for_the_check_and_stopped(data_dir: Path) -> None:
