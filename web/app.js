@@ -15,6 +15,7 @@ const NEW_KB = ""; // a name cannot be empty, so this option cannot hide a knowl
 
 class Page {
   #kb = null;
+  #admin = false; // whether the key may change what is there: readers are offered no way to
 
   constructor() {
     this.api = new Api({ onRefusedKey: () => this.askForKey(readKey() ? "keyWrong" : "keyNeeded") });
@@ -34,7 +35,9 @@ class Page {
   async load() {
     byId("notice").replaceChildren();
     try {
-      const names = await this.#names();
+      const [names, admin] = await Promise.all([this.#names(), this.#isAdmin()]);
+      this.#admin = admin;
+      document.body.classList.toggle("admin", admin);
       const wanted = new URLSearchParams(location.search).get("kb") ?? this.#kb ?? localStorage.getItem(STORED_KB);
       this.#fillSelector(names);
       await this.use(names.includes(wanted) ? wanted : (names[0] ?? NEW_KB));
@@ -77,6 +80,7 @@ class Page {
     for (const id of ["documents", "passage"]) byId(id).hidden = id !== name;
     byId("show-documents").setAttribute("aria-expanded", String(name === "documents"));
     document.body.classList.toggle("with-panel", name !== null);
+    byId("panel").scrollTop = 0; // what was there before may have been scrolled far down
   }
 
   closePanel() {
@@ -110,10 +114,21 @@ class Page {
     return names;
   }
 
+  /** Whether the key is an admin's: only they may list the keys. */
+  async #isAdmin() {
+    try {
+      await this.api.get("/keys");
+      return true;
+    } catch (error) {
+      if (error.status === 403) return false;
+      throw error;
+    }
+  }
+
   #fillSelector(names) {
     const options = names.map((name) => h("option", { value: name }, name));
-    const fresh = h("option", { value: NEW_KB, "data-t": "newKbOption" }, t("newKbOption"));
-    byId("kb").replaceChildren(...options, fresh);
+    if (this.#admin) options.push(h("option", { value: NEW_KB, "data-t": "newKbOption" }, t("newKbOption")));
+    byId("kb").replaceChildren(...options);
   }
 
   #listen() {
@@ -190,7 +205,8 @@ class Page {
     window.addEventListener("dragover", (event) => {
       if (!holdsFiles(event)) return;
       event.preventDefault();
-      drop.hidden = false;
+      drop.hidden = !this.#admin;
+      if (!this.#admin) event.dataTransfer.dropEffect = "none"; // else the browser would leave for the file
     });
     window.addEventListener("dragleave", (event) => {
       if (!event.relatedTarget) drop.hidden = true;
@@ -208,7 +224,7 @@ class Page {
   }
 
   #add(files) {
-    if (!this.#kb || !files.length) return;
+    if (!this.#admin || !this.#kb || !files.length) return;
     this.showPanel("documents");
     this.documents.add(files);
   }

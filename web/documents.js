@@ -38,13 +38,13 @@ export class Documents {
   /** Uploads files (`{ file, name }`) and follows each until it can be searched. */
   async add(files) {
     const kb = this.#kb;
-    await Promise.all(files.map(({ file, name }) => this.#addOne(kb, file, name)));
+    const rows = files.map(({ name }) => new UploadRow(name));
+    byId("uploads").prepend(...rows.map((row) => row.element)); // above earlier ones, where they are in view
+    await Promise.all(files.map(({ file, name }, index) => this.#addOne(kb, file, name, rows[index])));
     if (kb === this.#kb) await this.refresh();
   }
 
-  async #addOne(kb, file, name) {
-    const row = new UploadRow(name);
-    byId("uploads").append(row.element);
+  async #addOne(kb, file, name, row) {
     try {
       const result = await this.#uploading(() => this.#api.upload(kb, file, name, (share) => row.sent(share)));
       if (result.outcome === "refused") row.fail(result.error);
@@ -86,7 +86,7 @@ export class Documents {
     const open = h("button", { type: "button", class: "name", ...spoken("openNamed", { name }) }, name);
     open.addEventListener("click", () => this.#open({ kb: this.#kb, document_id: id }));
     open.disabled = document.characters === null;
-    const remove = h("button", { type: "button", class: "remove", ...spoken("removeNamed", { name }) }, say("remove"));
+    const remove = h("button", { type: "button", class: "remove for-admins", ...spoken("removeNamed", { name }) }, say("remove"));
     const row = h("li", {}, open, h("span", { class: "quiet" }, ...facts(document)), remove);
     remove.addEventListener("click", () => this.#remove(document, row));
     return row;

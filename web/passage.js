@@ -6,6 +6,7 @@ import { byId, h } from "/web/dom.js";
 import { say } from "/web/i18n.js";
 import { errorNodes } from "/web/notice.js";
 
+const LEAST_ABOVE = 16; // pixels between the panel's header and a quote
 const AROUND = 1200; // characters shown before and after a quote; as many more on each request
 
 export class PassagePanel {
@@ -45,7 +46,7 @@ export class PassagePanel {
       this.#offerMore(text, read, "earlier", before?.start ?? 0, quote.characters);
       this.#offerMore(text, read, "later", rest?.end ?? quote.characters, quote.characters);
       byId("passage-title").focus({ preventScroll: true });
-      (marked ?? text.firstElementChild)?.scrollIntoView({ block: marked ? "center" : "start" });
+      if (marked) showInPanel(marked);
     } catch (error) {
       if (turn !== this.#shown) return;
       text.replaceChildren();
@@ -83,4 +84,16 @@ export class PassagePanel {
       byId("passage-note").replaceChildren(...errorNodes(error));
     }
   }
+}
+
+/**
+ * Scrolls the panel, and nothing around it, until `mark` is in its middle; a mark that is longer than the panel
+ * begins under its header.
+ */
+function showInPanel(mark) {
+  const panel = byId("panel");
+  const header = mark.closest("section").querySelector("header").offsetHeight;
+  const { top, height } = mark.getBoundingClientRect();
+  const above = Math.max(LEAST_ABOVE, (panel.clientHeight - header - height) / 2);
+  panel.scrollTop += top - panel.getBoundingClientRect().top - header - above;
 }

@@ -294,13 +294,42 @@ def test_a_wrong_key_is_told_and_the_right_one_opens_the_page(open_page: Open, s
     assert service.admin_key not in page.url
 
 
-def test_a_key_that_may_only_read_gets_the_words_of_the_service(open_page: Open, kb: KnowledgeBase) -> None:
+def test_a_key_that_may_only_read_is_offered_no_way_to_change_anything(
+    open_page: Open, kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    kb.add("员工手册.md", LEAVE)
     reader = kb.api.post("/keys", json={"name": "reader", "role": "reader"}).raise_for_status().json()["key"]
     page = open_page(key=reader)
     expect(page.locator("#kb")).to_have_value(kb.name)
-    upload(page, "a.md", LEAVE)
-    expect(page.locator("#uploads .error")).to_contain_text("key")
-    assert kb.documents() == []
+    expect(page.locator("#kb option[value='']")).to_have_count(0)
+    expect(page.locator("#welcome h1")).to_be_visible()
+    expect(page.get_by_text("drop files and folders")).to_be_hidden()
+    page.click("#show-documents")
+    expect(page.locator("#document-list .name")).to_have_text("员工手册.md")
+    expect(page.get_by_role("button", name=re.compile("Add documents|Delete"))).to_have_count(0)
+
+    (tmp_path / "a.txt").write_text("A single file.", encoding="utf-8")
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(tmp_path / "a.txt")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    expect(page.locator("#drop")).to_be_hidden()
+    ask(page)
+    expect(page.locator(".answer .text").last).to_contain_text("十五天")
+    assert kb.documents() == ["员工手册.md"]
+
+
+def test_an_admin_key_after_a_reader_key_brings_the_buttons_back(
+    open_page: Open, service: Service, kb: KnowledgeBase
+) -> None:
+    reader = kb.api.post("/keys", json={"name": "reader", "role": "reader"}).raise_for_status().json()["key"]
+    page = open_page(key=reader)
+    expect(page.locator("#kb")).to_have_value(kb.name)
+    expect(page.locator("#welcome-upload")).to_be_hidden()
+    page.click("#show-key")
+    page.fill("#key-input", service.admin_key)
+    page.press("#key-input", "Enter")
+    expect(page.locator("#welcome-upload")).to_be_visible()
 
 
 def test_an_answer_can_be_stopped(open_page: Open, kb: KnowledgeBase) -> None:
@@ -390,6 +419,56 @@ def test_more_of_a_long_document_can_be_read_around_a_passage(open_page: Open, k
             button.click()
             expect(page.locator("#passage-text > span")).not_to_have_count(shown)
     assert page.locator("#passage-text").text_content() == text
+
+
+LONG_QUOTE = "The whole of this sentence is quoted, and it goes on and on. " * 60
+
+
+def open_long_passage(page: Page, kb: KnowledgeBase) -> None:
+    """A passage whose quote is longer than the panel, far down in its text."""
+    kb.add("book.txt", "Before it. " * 100 + "\n\n" + LONG_QUOTE + "\n\n" + "After it. " * 100)
+    document = kb.api.get(f"/kbs/{kb.name}/documents").json()["items"][0]["id"]
+    text = kb.api.get(f"/kbs/{kb.name}/documents/{document}/text").json()["text"]
+    start = text.index(LONG_QUOTE.strip())
+    ask(page, "What is quoted?")
+    page.evaluate(
+        "address => { history.pushState(null, '', address); dispatchEvent(new PopStateEvent('popstate')); }",
+        f"/?kb={kb.name}&document={document}&start={start}&end={start + len(LONG_QUOTE.strip())}",
+    )
+    expect(page.locator("#passage-text mark")).to_have_text(LONG_QUOTE.strip())
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_quote_longer_than_the_panel_begins_under_its_header_and_the_page_stays(
+    open_page: Open, kb: KnowledgeBase, width: int
+) -> None:
+    page = open_page(width=width)
+    open_long_passage(page, kb)
+    below_header = page.evaluate(
+        """document.querySelector("#passage-text mark").getBoundingClientRect().top
+          - document.querySelector("#passage header").getBoundingClientRect().bottom"""
+    )
+    assert 0 <= below_header <= 40
+    assert page.evaluate("document.scrollingElement.scrollTop") == 0
+    assert page.evaluate("document.scrollingElement.scrollHeight - innerHeight") <= 0
+
+
+def test_documents_and_new_uploads_are_in_view_after_a_passage_was_read(
+    open_page: Open, kb: KnowledgeBase
+) -> None:
+    page = open_page()
+    open_long_passage(page, kb)
+    assert page.locator("#panel").evaluate("e => e.scrollTop") > 200
+    page.get_by_role("button", name="Documents").click()
+    expect(page.locator("#upload")).to_be_in_viewport(ratio=1)
+    earlier = [{"name": f"{n}.exe", "mimeType": "text/plain", "buffer": b"MZ"} for n in range(20)]
+    page.set_input_files("#files", earlier)
+    expect(page.locator("#uploads .failed")).to_have_count(20)
+    page.locator("#panel").evaluate("e => e.scrollTo(0, e.scrollHeight)")
+    upload(page, "refused.exe", "MZ")
+    row = page.locator("#uploads li", has_text="refused.exe")
+    expect(row).to_have_class("failed")
+    expect(row).to_be_in_viewport(ratio=1)
 
 
 def test_a_link_to_a_document_that_is_gone_says_so(open_page: Open) -> None:
