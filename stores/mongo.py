@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -49,6 +49,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 Document = dict[str, Any]
+T = TypeVar("T")
 
 REGISTRY = "rag_indexes"
 VECTOR_INDEX = "vectors"
@@ -67,6 +68,7 @@ POLL_S = 0.1
 _NO_SEARCH_CODES = frozenset({31082, 115, 59, 40324, 40234, 238})
 _RECORD_FIELDS = tuple(Record.__dataclass_fields__)
 _COUNT = np.dtype([("term", "<i8"), ("number", "<u4")])  # how often a term occurs in a record
+_ID = {"_id": 1}
 _PROJECTION = dict.fromkeys(("_id", *(name for name in _RECORD_FIELDS if name != "id")), 1)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,150}")
 
@@ -151,18 +153,20 @@ class MongoStore(VectorStore):
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         found = await self._index(index)
         check_records(records, found.dim)
-        write = uuid4().hex
-        documents = {embedded.record.id: _document(embedded, write) for embedded in records}
+        unique = list({embedded.record.id: embedded for embedded in records}.values())
+        writes = [(uuid4().hex, part) for part in _batches(unique, MOST_NEIGHBOURS)]
         with self._translated():
-            for batch in _batches(list(documents.values()), BATCH_RECORDS):
-                await self._write(found, batch)
+            for write, part in writes:
+                for batch in _batches(part, BATCH_RECORDS):
+                    await self._write(found, [_document(embedded, write) for embedded in batch])
         self._statistics.pop(found.collection, None)
         if await self._find(index) != found:  # dropped meanwhile; the write has made the collection anew
             with self._translated():
                 await self._database.drop_collection(found.collection)
             raise _absent(index)
-        if found.native and documents:
-            await self._until_searchable(found, write, len(documents))
+        if found.native:
+            for write, part in writes:
+                await self._until_searchable(found, write, [embedded.record.id for embedded in part])
 
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
@@ -326,17 +330,22 @@ class MongoStore(VectorStore):
 
         await _until(ready, "The vector index is not ready")
 
-    async def _until_searchable(self, index: _Index, write: str, number: int) -> None:
-        """Return when `$vectorSearch` finds the records of this write: it lags behind by about a second."""
-        wanted = min(number, MOST_NEIGHBOURS)
+    async def _until_searchable(self, index: _Index, write: str, names: list[str]) -> None:
+        """Return when `$vectorSearch` finds the records of this write: it lags behind by about a second.
+
+        All but those that another writer has replaced or deleted meanwhile.
+        """
         anything = np.zeros(index.dim, dtype=np.float32)
         anything[0] = 1
+        written = {"_id": {"$in": names}, "write": write}
+        search = _stage(
+            anything, {"exact": True, "limit": MOST_NEIGHBOURS, "filter": {"write": {"$eq": write}}}
+        )
 
         async def ready() -> bool:
-            search = _stage(anything, {"exact": True, "limit": wanted, "filter": {"write": {"$eq": write}}})
-            pipeline: list[Document] = [search, {"$project": {"_id": 1}}]
-            cursor = await self._collection(index).aggregate(pipeline)
-            return len(await cursor.to_list()) >= wanted
+            found = await (await self._collection(index).aggregate([search, {"$project": _ID}])).to_list()
+            left = await self._collection(index).find(written, _ID).to_list()
+            return {each["_id"] for each in left} <= {each["_id"] for each in found}
 
         with self._translated():
             await _until(ready, "The vector index does not show the records yet")
@@ -542,7 +551,7 @@ def _dense_score(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
-def _batches(items: list[Document], size: int) -> Iterator[list[Document]]:
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

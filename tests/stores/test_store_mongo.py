@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pymongo
 import pytest
 import store_agreement
+from mongo_search_proxy import SearchNode, searching
 from mongo_server import running_mongo
 from store_agreement import NewStore, StoreAgreement
 from store_contract import (
@@ -37,7 +38,7 @@ from core.errors import DimensionMismatch, InvalidValue, NotFound, StoreError, S
 from core.types import EmbeddedRecord
 from stores import mongo
 from stores.base import VectorStore
-from stores.filters import Eq, Lt
+from stores.filters import And, Contains, Eq, Exists, Filter, Gte, In, Lt, Not, Or
 from stores.mongo import MongoStore
 
 # Taken out of the environment, where the service would refuse it as an unknown setting.
@@ -118,6 +119,31 @@ class TestMongoStore(StoreContract):
         return MongoStore("mongodb://127.0.0.1:1", timeout_s=2)
 
 
+@pytest.fixture(scope="module")
+def search_node(server_url: str) -> Iterator[tuple[str, SearchNode]]:
+    with searching(server_url) as found:
+        yield found
+
+
+@pytest.fixture
+def searching_url(search_node: tuple[str, SearchNode]) -> Iterator[str]:
+    with new_database(search_node[0]) as url:
+        yield url
+
+
+class TestMongoStoreWithVectorSearch(StoreContract):
+    """Not with a real one: with a proxy that holds our requests to the documentation."""
+
+    @pytest.fixture
+    async def store(self, searching_url: str) -> AsyncIterator[VectorStore]:
+        async with opened(searching_url) as store:
+            yield store
+
+    @pytest.fixture
+    def unreachable_store(self) -> VectorStore:
+        return MongoStore("mongodb://127.0.0.1:1", timeout_s=2)
+
+
 class TestMongoAgreement(StoreAgreement):
     @pytest.fixture(scope="class")
     @classmethod
@@ -164,6 +190,67 @@ async def test_numbers_are_in_order_whatever_their_sign_and_size(store: VectorSt
         below = await store.search_dense(INDEX, AXES[0], k=99, where=Lt("n", number))
         assert ids(below) == [f"{j:02}" for j in range(i)]
     assert await store.count(INDEX, where=Eq("n", -0.0)) == 1
+
+
+# --- the server's vector search
+
+
+@pytest.mark.parametrize(
+    ("where", "native"),
+    [
+        (None, True),
+        (Eq("n", 1), True),
+        (Not(And((In("s", ("a", "b")), Or((Exists("n"), Contains("l", "x")))))), True),
+        (Lt("n", 2), False),
+        (And((Eq("n", 1), Not(Gte("s", "a")))), False),
+        (In("n", ()), False),
+        (Or(()), False),
+    ],
+)
+async def test_the_server_searches_unless_the_filter_has_a_range_or_is_empty(
+    searching_url: str, search_node: tuple[str, SearchNode], where: Filter | None, native: bool
+) -> None:
+    async with opened(searching_url) as store:
+        await store.ensure_index(INDEX, dim=DIM)
+        await store.upsert(INDEX, [make("a", metadata={"n": 1})])
+        before = search_node[1].searches
+        await store.search_dense(INDEX, AXES[0], k=3, where=where)
+        assert (search_node[1].searches > before) == native
+
+
+async def test_an_index_without_vector_search_stays_usable_when_the_server_gets_it(
+    url: str, search_node: tuple[str, SearchNode]
+) -> None:
+    async with opened(url) as store:
+        await store.ensure_index(INDEX, dim=DIM)
+        await store.upsert(INDEX, [make("a")])
+    later = urlunsplit(urlsplit(search_node[0])._replace(path=urlsplit(url).path))
+    async with opened(later) as store:
+        await store.ensure_index(INDEX, dim=DIM)
+        await store.upsert(INDEX, [make("b")])
+        assert ids(await store.search_dense(INDEX, AXES[0], k=3)) == ["a", "b"]
+
+
+async def test_a_write_larger_than_an_answer_of_the_vector_search_is_waited_for(
+    searching_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo, "MOST_NEIGHBOURS", 10)
+    monkeypatch.setattr(mongo, "BUILD_S", 20)
+    async with opened(searching_url) as store:
+        await store.ensure_index(INDEX, dim=DIM)
+        await store.upsert(INDEX, [make(f"{i:02}") for i in range(25)])
+        assert len(await store.search_dense(INDEX, AXES[0], k=10)) == 10
+
+
+async def test_a_vector_index_that_never_shows_a_write_is_an_error_that_may_be_tried_again(
+    searching_url: str, search_node: tuple[str, SearchNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(searching_url) as store:
+        await store.ensure_index(INDEX, dim=DIM)
+        monkeypatch.setattr(mongo, "BUILD_S", 0.3)
+        monkeypatch.setattr(search_node[1], "_records", lambda _: [])
+        with pytest.raises(StoreUnavailable, match="does not show the records"):
+            await store.upsert(INDEX, [make("a")])
 
 
 # --- indexes that come and go
