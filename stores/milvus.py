@@ -64,6 +64,7 @@ T = TypeVar("T")
 BATCH_RECORDS = 200  # in one request: at most 30 MB, where servers take 64 MB
 BATCH_IDS = 1000
 SCAN_IDS = 8192  # that a scan looks at
+STATISTICS_ROWS = 4096  # read at a time
 MOST_HITS = 16_384  # Milvus gives no more in one answer
 MOST_BYTES = 65_535  # of a text field
 MOST_ITEMS = 4096  # of an array field
@@ -88,7 +89,7 @@ class _Statistics:
     total: int
     average_length: float
     expires: float
-    frequency: dict[int, int] = field(default_factory=dict)
+    frequency: Counter[int] = field(default_factory=Counter)
 
 
 class MilvusStore(VectorStore):
@@ -375,30 +376,43 @@ class MilvusStore(VectorStore):
         now = time.monotonic()
         known = self._statistics.get(index)
         if known is None or known.expires <= now:
-            lengths = await self._guarded(index, self._lengths, self._name(index))
+            lengths, frequency = await self._guarded(index, self._read_terms, self._name(index))
             age = min(LONGEST_AGE_S, max(STATISTICS_AGE_S, len(lengths) / 100))
-            known = _Statistics(len(lengths), sum(lengths) / max(1, len(lengths)), now + age)
+            known = _Statistics(len(lengths), sum(lengths) / max(1, len(lengths)), now + age, frequency)
             self._statistics[index] = known
         return known
 
-    def _lengths(self, name: str) -> list[int]:
-        """In a thread: the length of every record. Milvus has no sums."""
+    def _read_terms(self, name: str) -> tuple[list[int], Counter[int]]:
+        """In a thread: the length of every record (Milvus has no sums), and with Lite how many hold each term.
+
+        Lite reads all its records to count those that hold one term.
+        """
+        lengths: list[int] = []
+        frequency: Counter[int] = Counter()
+        fields = ["length", "words"] if self._is_lite else ["length"]
         pages = self._server.query_iterator(
-            name, batch_size=MOST_HITS // 2, filter=ALL, output_fields=["length"], timeout=self._timeout_s
+            name, batch_size=STATISTICS_ROWS, filter=ALL, output_fields=fields, timeout=self._timeout_s
         )
         try:
-            return [row["length"] for page in iter(pages.next, []) for row in page]
+            for page in iter(pages.next, []):
+                lengths += (row["length"] for row in page)
+                for row in page:
+                    frequency.update(row.get("words", ()))
         finally:
             pages.close()
+        return lengths, frequency
 
     async def _counted(self, index: IndexName, hashes: Sequence[int]) -> _Statistics:
         """Statistics that also know how many records hold each of the terms."""
         statistics = await self._totals(index)
+        if self._is_lite:
+            return statistics  # what it does not list, no record held
         missing = [hashed for hashed in dict.fromkeys(hashes) if hashed not in statistics.frequency]
         counts = await asyncio.gather(
             *(self._count(index, f"array_contains(words, {hashed})") for hashed in missing)
         )
-        statistics.frequency.update(zip(missing, counts, strict=True))
+        for hashed, count in zip(missing, counts, strict=True):
+            statistics.frequency[hashed] = count
         return statistics
 
     async def _average_length(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> float:
