@@ -22,7 +22,7 @@ def test_an_unknown_setting_is_named_without_a_traceback(monkeypatch: pytest.Mon
     monkeypatch.setenv("RAG_SERVER__PROT", "8010")
     result = CliRunner().invoke(app, ["up"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("rag-service: server.prot is not a setting.")
+    assert result.stderr.startswith("rag-service: RAG_SERVER__PROT is not a setting")
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
