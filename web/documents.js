@@ -47,6 +47,7 @@ export class Documents {
   async #addOne(kb, file, name, row) {
     try {
       const result = await this.#uploading(() => this.#api.upload(kb, file, name, (share) => row.sent(share)));
+      row.sameAs = result.same_as;
       if (result.outcome === "refused") row.fail(result.error);
       else if (result.outcome === "unchanged") row.finish("unchanged");
       else await this.#followJob(kb, result.job, row);
@@ -112,6 +113,7 @@ export class Documents {
 /** One file on its way: sent, then every stage of its job. */
 class UploadRow {
   constructor(name) {
+    this.sameAs = null; // the name under which the same bytes are there already
     this.bar = h("progress", { max: 100, value: 0, "aria-label": name });
     this.state = h("span", { class: "state", role: "status" }, say("uploading"));
     this.element = h("li", {}, h("span", { class: "name" }, name), this.state, this.bar);
@@ -135,6 +137,7 @@ class UploadRow {
     this.bar.remove();
     this.element.classList.add("done");
     this.state.replaceChildren(say(words));
+    if (this.sameAs) this.element.append(h("p", { class: "quiet" }, say("sameAs", { name: this.sameAs })));
   }
 
   fail(error) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,12 +25,13 @@ REFUSES_FILE = (400, 413, 415, 422)  # statuses that blame the one file of a req
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file; why, and what to do, if it failed."""
+    """What became of a file; why, and what to do, if it failed; the name that its bytes had already."""
 
     name: str
     status: Literal["ready", "unchanged", "queued", "failed"]
     reason: str = ""
     hint: str = ""
+    same_as: str | None = None
 
 
 # Tells how far it is: what happens now, files done, files in all.
@@ -47,6 +48,7 @@ def ingest(
     with open_api() as api, _safe_to_repeat(), _progress() as report:
         outcomes = add_files(api, kb, files, wait=wait, report=report)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    print_same(outcomes)
     if failed:
         print_failed(failed)
     typer.echo(in_words(outcomes))
@@ -92,18 +94,18 @@ def add_files(
 ) -> list[Outcome]:
     """Upload `files` and, with `wait`, follow their jobs to the end. One outcome for each file."""
     outcomes: list[Outcome] = []
-    jobs: list[tuple[str, Job]] = []
+    jobs: list[tuple[UploadResult, Job]] = []
     for batch in batches(files):
         report("uploading", len(outcomes), len(files))
         for result in _upload(api, kb, batch):
             if isinstance(result, UploadResult) and result.job is not None and wait:
-                jobs.append((result.name, result.job))
+                jobs.append((result, result.job))
             else:
                 outcomes.append(result if isinstance(result, Outcome) else _outcome(result))
-    for name, job in jobs:
+    for result, job in jobs:
         for state in api.follow(job):
-            report(f"{state.stage} {name}", len(outcomes), len(files))
-        outcomes.append(_finished(name, state))
+            report(f"{state.stage} {result.name}", len(outcomes), len(files))
+        outcomes.append(replace(_finished(result.name, state), same_as=result.same_as))
     return outcomes
 
 
@@ -144,7 +146,7 @@ def _upload(api: Api, kb: str, batch: list[LocalFile]) -> list[UploadResult | Ou
 def _outcome(result: UploadResult) -> Outcome:
     if result.outcome == "refused":
         return _failed(result.name, result.error)
-    return Outcome(result.name, "unchanged" if result.outcome == "unchanged" else "queued")
+    return Outcome(result.name, result.outcome, same_as=result.same_as)
 
 
 def _finished(name: str, job: Job) -> Outcome:
@@ -159,6 +161,13 @@ def _failed(name: str, error: JobError | None) -> Outcome:
     if error is None:
         return Outcome(name, "failed")
     return Outcome(name, "failed", error.message, error.hint or "")
+
+
+def print_same(outcomes: Sequence[Outcome]) -> None:
+    """Lines such as "copy.md: unchanged (same as policy/tariff.md)"."""
+    for outcome in outcomes:
+        if outcome.same_as is not None and outcome.status != "failed":
+            typer.echo(one_line(f"{outcome.name}: {outcome.status} (same as {outcome.same_as})", most=1000))
 
 
 def print_failed(failed: Sequence[Outcome]) -> None:

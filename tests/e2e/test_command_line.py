@@ -81,6 +81,16 @@ def test_the_same_files_again_are_no_work(run: Run, kb: str, folder: Path) -> No
     assert run("ingest", folder, "--kb", kb).stdout.strip() == "2 unchanged"
 
 
+def test_the_same_bytes_under_another_name_say_which_document_they_are(
+    run: Run, kb: str, folder: Path
+) -> None:
+    run("ingest", folder, "--kb", kb)
+    copy = folder / "copy.md"
+    copy.write_text(ENGLISH, encoding="utf-8")
+    said = run("ingest", copy, "--kb", kb).stdout.splitlines()
+    assert said == ["copy.md: unchanged (same as atlas.md)", "1 unchanged"]
+
+
 def test_files_that_fail_are_named_with_the_reason_and_the_others_are_there(
     run: Run, kb: str, folder: Path
 ) -> None:
@@ -88,7 +98,8 @@ def test_files_that_fail_are_named_with_the_reason_and_the_others_are_there(
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing more")
     said = run("ingest", folder, "--kb", kb, status=1).stdout
     assert said.splitlines()[-1] == "2 ready, 2 failed"
-    assert {line.split()[0] for line in said.splitlines()[1:-1]} == {"tool.exe", "broken.pdf"}
+    assert {line.split()[0] for line in said.splitlines()[1:3]} == {"tool.exe", "broken.pdf"}
+    assert said.count("Supported are") == 1
 
 
 def test_a_single_refused_file_is_told_too(run: Run, kb: str, tmp_path: Path) -> None:

@@ -188,6 +188,15 @@ def test_a_refused_file_says_why_and_the_others_are_taken(open_page: Open) -> No
     expect(page.locator("#uploads .done .name")).to_have_text("good.md", timeout=INGEST_TIMEOUT_MS)
 
 
+def test_a_file_that_is_there_under_another_name_says_so(open_page: Open, kb: KnowledgeBase) -> None:
+    kb.add("员工手册.md", LEAVE)
+    page = open_page()
+    upload(page, "copy.md", LEAVE)
+    expect(page.locator("#uploads .state")).to_have_text("unchanged")
+    expect(page.locator("#uploads li")).to_contain_text("same as 员工手册.md")
+    expect(page.locator("#document-list .name")).to_have_text("员工手册.md")
+
+
 def test_files_and_folders_can_be_dropped(open_page: Open, tmp_path: Path) -> None:
     folder = tmp_path / "制度"
     (folder / "hr").mkdir(parents=True)
@@ -430,7 +439,8 @@ def open_long_passage(page: Page, kb: KnowledgeBase) -> None:
     document = kb.api.get(f"/kbs/{kb.name}/documents").json()["items"][0]["id"]
     text = kb.api.get(f"/kbs/{kb.name}/documents/{document}/text").json()["text"]
     start = text.index(LONG_QUOTE.strip())
-    ask(page, "What is quoted?")
+    for _ in range(4):  # more than fits the window
+        ask(page, "What is quoted?")
     page.evaluate(
         "address => { history.pushState(null, '', address); dispatchEvent(new PopStateEvent('popstate')); }",
         f"/?kb={kb.name}&document={document}&start={start}&end={start + len(LONG_QUOTE.strip())}",
@@ -457,13 +467,13 @@ def test_documents_and_new_uploads_are_in_view_after_a_passage_was_read(
     open_page: Open, kb: KnowledgeBase
 ) -> None:
     page = open_page()
+    earlier = [{"name": f"{n}.exe", "mimeType": "text/plain", "buffer": b"MZ"} for n in range(20)]
+    page.set_input_files("#files", earlier)
+    expect(page.locator("#uploads .failed")).to_have_count(20)
     open_long_passage(page, kb)
     assert page.locator("#panel").evaluate("e => e.scrollTop") > 200
     page.get_by_role("button", name="Documents").click()
     expect(page.locator("#upload")).to_be_in_viewport(ratio=1)
-    earlier = [{"name": f"{n}.exe", "mimeType": "text/plain", "buffer": b"MZ"} for n in range(20)]
-    page.set_input_files("#files", earlier)
-    expect(page.locator("#uploads .failed")).to_have_count(20)
     page.locator("#panel").evaluate("e => e.scrollTo(0, e.scrollHeight)")
     upload(page, "refused.exe", "MZ")
     row = page.locator("#uploads li", has_text="refused.exe")

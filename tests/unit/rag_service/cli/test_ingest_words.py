@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rag_service.cli import app
-from rag_service.cli.ingest import Outcome, print_failed
+from rag_service.cli.ingest import Outcome, print_failed, print_same
 
 SUPPORTED = "Supported are .md, .pdf."
 
@@ -31,6 +31,21 @@ def test_a_hint_is_told_once_with_the_files_that_it_is_for(capsys: pytest.Captur
         "failed", "a.exe", "b.exe", "c.exe", "d.exe", "old.doc", "empty.md",
     ]  # fmt: skip
     assert lines[7:] == [f"a.exe, b.exe and 2 more: {SUPPORTED}", "old.doc: Save it as .docx."]
+
+
+def test_a_file_whose_bytes_are_there_under_another_name_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_same(
+        [
+            Outcome("new.md", "ready"),
+            Outcome("copy.md", "unchanged", same_as="policy/tariff.md"),
+            Outcome("twin.md", "ready", same_as="new.md"),
+            Outcome("broken.md", "failed", "broken", same_as="other.md"),
+        ]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "copy.md: unchanged (same as policy/tariff.md)",
+        "twin.md: ready (same as new.md)",
+    ]
 
 
 def test_the_reason_does_not_repeat_a_very_long_name(capsys: pytest.CaptureFixture[str]) -> None:
