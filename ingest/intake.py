@@ -26,10 +26,14 @@ LONGEST_NAME = 500  # characters
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`job` is None when the same bytes are there already and no work is needed."""
+    """`job` is None when the same bytes are there already and no work is needed.
+
+    `same_as` is the name of the document that holds the same bytes, when that is another name than the upload's.
+    """
 
     document_id: str
     job: Job | None
+    same_as: str | None = None
 
 
 def clean_name(name: str | None) -> str:
@@ -60,6 +64,7 @@ class Intake:
     ) -> Accepted:
         """Keep the file and queue its ingestion, unless the same bytes are there already.
 
+        The same bytes under a new name are kept once, under the first name and with its attributes.
         Raises `UnreadableDocument` if the file is empty, mislabelled or of an unknown format, `NotFound`
         if the knowledge base is gone. Whatever happens, `incoming` is used up.
         """
@@ -92,7 +97,7 @@ class Intake:
         if document is None:
             twin = await documents.with_content(session, kb_id, incoming.sha256)
             if twin is not None:
-                return Accepted(twin.id, await jobs.newest_open(session, twin.id))
+                return Accepted(twin.id, await jobs.newest_open(session, twin.id), same_as=twin.name)
             document = Document(id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="")
             session.add(document)
         self._files.keep(incoming)

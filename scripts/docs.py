@@ -7,6 +7,7 @@ python scripts/docs.py --check    writes nothing; exit status 1 if one of them i
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -156,7 +157,24 @@ API_INTRO = """# REST API
 
 **Lists** come in pages: pass `next_cursor` as `cursor` to get the next one, until it is null; `limit` is at most 200.
 
+**Parameters** stand in the table: *query* behind the `?` of the address, *form* as fields of `multipart/form-data`,
+*body* as keys of a JSON object. Those in **bold** are needed. A name that is not there is refused in a body, and in the
+address of requests about knowledge bases and documents.
+
 **Knowledge bases** are named in the path, by name or by id.
+
+**Uploads** are `multipart/form-data`: one or many fields `file`, and maybe `attributes`, a JSON object that all of them
+get. A file's name may be a relative path. The same bytes under a new name are kept once, under the first name and with
+its attributes; the response says so in `same_as`.
+
+```sh
+curl -H "Authorization: Bearer $KEY" -F file=@leave.docx -F 'attributes={"department": "hr", "year": 2026}' \\
+  http://127.0.0.1:8000/api/v1/kbs/default/documents
+```
+
+**Filters** of search and ask compare with these attributes: `{"department": ["hr", "finance"], "year": 2026}` finds
+documents of one of the two departments and of that year. Types must match: 2026 does not find `"2026"`, and `"Hr"` does
+not find `"hr"`. Documents without the attribute do not match, so an unknown attribute finds nothing.
 
 **Work** is done by jobs: what answers `202` returns a job, `GET /api/v1/jobs/{job_id}` tells how far it is.
 
@@ -178,30 +196,64 @@ def _app() -> FastAPI:
 
 
 def api_page() -> str:
+    app = _app()
+    document = app.openapi()
     parts = [GENERATED, API_INTRO]
     tag = None
-    for path, route in _routes():
+    for path, route in _routes(app):
         if route.tags[0] != tag:
             tag = route.tags[0]
             title = str(tag)
-            parts.append(
-                f"## {title[0].upper()}{title[1:]}\n\n| Request | Key | What it does |\n|---|---|---|"
-            )
-        parts[-1] += f"\n{_row(path, route)}"
+            head = "| Request | Key | Parameters | What it does |\n|---|---|---|---|"
+            parts.append(f"## {title[0].upper()}{title[1:]}\n\n{head}")
+        parts[-1] += f"\n{_row(path, route, document)}"
     return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
 
 
-def _routes() -> Iterator[tuple[str, APIRoute]]:
-    for context in iter_route_contexts(_app().routes):
+def _routes(app: FastAPI) -> Iterator[tuple[str, APIRoute]]:
+    for context in iter_route_contexts(app.routes):
         route = context.original_route
         if isinstance(route, APIRoute) and route.include_in_schema:
             yield str(context.path), route
 
 
-def _row(path: str, route: APIRoute) -> str:
+def _row(path: str, route: APIRoute, document: dict[str, Any]) -> str:
     method = ", ".join(sorted(route.methods or ()))
     what = " ".join((route.description or route.name.replace("_", " ").capitalize()).split())
-    return f"| `{method} {path}` | {_key(route.dependant)} | {what} |"
+    operation = document["paths"][_openapi_path(path)][method.lower()]
+    takes = "; ".join(_parameters(operation, document["components"]["schemas"]))
+    return f"| `{method} {path}` | {_key(route.dependant)} | {takes} | {what} |"
+
+
+def _openapi_path(path: str) -> str:
+    """The path as the OpenAPI document has it: without the converters in `{model:path}`."""
+    return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
+
+
+def _parameters(operation: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
+    """What can be sent beside the path, by where it is sent: "query: `cursor`, `limit`"."""
+    query = [p for p in operation.get("parameters", ()) if p["in"] == "query"]
+    if query:
+        yield f"query: {', '.join(_query_parameter(p) for p in query)}"
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        schema = content["schema"]
+        schema = schemas[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+        fields = {name: name in schema.get("required", ()) for name in schema["properties"]}
+        yield f"{'form' if media_type == 'multipart/form-data' else 'body'}: {_names(fields)}"
+
+
+def _query_parameter(parameter: dict[str, Any]) -> str:
+    """Its name, and what it means where the page has not said so for all lists."""
+    name, meaning = parameter["name"], parameter.get("description", "").rstrip(".")
+    if name in ("limit", "cursor") or not meaning:
+        return f"`{name}`"
+    return f"`{name}` ({meaning[0].lower()}{meaning[1:]})"
+
+
+def _names(needed: Mapping[str, bool]) -> str:
+    """The names, those that are needed first and in bold."""
+    in_order = sorted(needed, key=lambda name: not needed[name])
+    return ", ".join(f"**`{name}`**" if needed[name] else f"`{name}`" for name in in_order)
 
 
 def _key(dependant: Dependant) -> str:

@@ -20,9 +20,10 @@ from ingest.intake import clean_name
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
+from rag_service.api.query import ONLY_KNOWN_PARAMETERS
 from rag_service.wiring import ApiServices
 
-router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"])
+router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"], dependencies=[ONLY_KNOWN_PARAMETERS])
 COPY_BYTES = 2**20  # read from an upload at a time
 MOST_ATTRIBUTES = 50
 
@@ -42,7 +43,7 @@ UPLOAD_BODY = {
                         },
                         "attributes": {
                             "type": "string",
-                            "description": "JSON object kept with the documents, for `filters` in searches.",
+                            "description": "JSON object of texts, numbers and booleans, for `filters` in searches.",
                             "examples": ['{"department": "hr", "year": 2026}'],
                         },
                     },
@@ -64,7 +65,9 @@ async def upload(
     """Take files and queue their ingestion; the jobs tell the progress.
 
     A name that exists already gets a new version; readers see the old one until the new one is complete.
-    The same bytes again do no work. Of several files, those that cannot be read are reported one by one.
+    The same bytes again do no work; under a new name neither: they are kept once, under the first name, which the
+    response gives as `same_as`, and with its attributes. Of several files, those that cannot be read are reported
+    one by one.
     """
     async with services.database.transaction() as session:
         kb_id = (await kbs.by_name(session, kb)).id
@@ -110,6 +113,7 @@ async def _accept(
         outcome="queued" if accepted.job else "unchanged",
         document_id=accepted.document_id,
         job=job_schema(accepted.job) if accepted.job else None,
+        same_as=accepted.same_as,
     )
 
 
@@ -189,8 +193,8 @@ async def get_text(
     _: AnyKey,
     kb: str,
     document_id: str,
-    start: Annotated[int, Query(ge=0)] = 0,
-    end: Annotated[int | None, Query(ge=0)] = None,
+    start: Annotated[int, Query(ge=0, description="First character.")] = 0,
+    end: Annotated[int | None, Query(ge=0, description="Character behind the last; null: the end.")] = None,
 ) -> schemas.DocumentText:
     """The parsed text that chunks and citations point into, or the part `start:end` of it (characters)."""
     document = await _find(services, kb, document_id)

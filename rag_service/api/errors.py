@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from core.errors import RagError
-from rag_service.api.schemas import Problem
+from rag_service.api.schemas import IN_WORDS, Problem
 
 log = logging.getLogger(__name__)
 OPENAI_PREFIX = "/v1/"
@@ -44,7 +44,7 @@ def problem_of(error: Exception) -> Problem:
             status=422,
             detail=_first_wrong_field(error),
             code="malformed",
-            errors=[{"field": _field(e), "message": e["msg"]} for e in error.errors()],
+            errors=[{"field": _field(e), "message": _said(e)} for e in error.errors()],
         )
     if isinstance(error, HTTPException):
         title = HTTPStatus(error.status_code).phrase
@@ -71,11 +71,34 @@ def _field(error: Any) -> str:
 
 def _first_wrong_field(error: RequestValidationError) -> str:
     first = error.errors()[0]
-    return f"{_field(first)}: {first['msg']}"
+    return f"{_field(first)}: {_said(first)}"
+
+
+def _said(error: Any) -> str:
+    pattern = error.get("ctx", {}).get("pattern")
+    return IN_WORDS.get(pattern) or str(error["msg"]).removeprefix("Value error, ")
+
+
+def _problem_with_address(request: Request, error: HTTPException) -> Problem | None:
+    """What to say when no endpoint has this path or method; None for other errors."""
+    asked = f"{request.method} {request.url.path[:200]}"
+    details = {
+        HTTPStatus.NOT_FOUND: f"There is nothing at {asked}.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{asked} is no request of this service; the path takes other methods.",
+    }
+    status = HTTPStatus(error.status_code)
+    if status not in details or error.detail != status.phrase:
+        return None
+    changes = {
+        "detail": details[status],
+        "hint": "docs/api.md lists the requests, /openapi.json describes them.",
+    }
+    return problem_of(error).model_copy(update=changes)
 
 
 def response(request: Request, error: Exception) -> JSONResponse:
-    problem = problem_of(error)
+    with_address = _problem_with_address(request, error) if isinstance(error, HTTPException) else None
+    problem = with_address or problem_of(error)
     headers = dict(getattr(error, "headers", None) or {})  # such as `Allow` of a 405
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"

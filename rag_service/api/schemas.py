@@ -12,6 +12,17 @@ from stores.checks import check_text
 T = TypeVar("T")
 Mode = Literal["union", "strict", "flat"]
 
+NAME = r"^[\w][\w.\-]*$"
+CONVERSATION = r"^[\w.\-]+$"
+NOT_BLANK = r"\S"
+# What is said instead of showing the pattern.
+IN_WORDS = {
+    NAME: "It may hold letters (of any script), digits, `_`, `-` and `.`, but no spaces or slashes, and begins with a "
+    "letter, a digit or `_`",
+    CONVERSATION: "It may hold letters (of any script), digits, `_`, `-` and `.`, but no spaces or slashes",
+    NOT_BLANK: "It holds nothing but blanks",
+}
+
 
 def refuse_unstorable(value: object, owner: str) -> None:
     """Raise `InvalidValue` if a text anywhere inside a JSON value holds what no database keeps."""
@@ -69,7 +80,7 @@ KbName = Annotated[
     Field(
         min_length=1,
         max_length=64,
-        pattern=r"^[\w][\w.\-]*$",
+        pattern=NAME,
         description="Letters (of any script), digits, `_`, `-`, `.`; no spaces or slashes.",
         examples=["handbook"],
     ),
@@ -173,7 +184,8 @@ class UploadResult(BaseModel):
     """What became of one file of an upload.
 
     `queued`: `job` tells its progress. `unchanged`: the same bytes are already there, no work is done.
-    `refused`: `error` says why, nothing is stored.
+    `refused`: `error` says why, nothing is stored. `same_as`: the document with the same bytes that is there already
+    under another name; `document_id` is its id, and no second one is made.
     """
 
     name: str
@@ -181,6 +193,7 @@ class UploadResult(BaseModel):
     document_id: str | None = None
     job: Job | None = None
     error: JobError | None = None
+    same_as: str | None = Field(None, examples=["policies/leave.docx"])
 
 
 class UploadResponse(BaseModel):
@@ -190,15 +203,25 @@ class UploadResponse(BaseModel):
 # --- search and ask ----------------------------------------------------------------------------------------
 
 
+Filters = Annotated[
+    dict[str, str | int | float | bool | list[str]],
+    Field(
+        description="Attributes that documents must have, all of them; a list of texts means any of them. Types must "
+        'match: 2026 does not find "2026".',
+        examples=[{"department": ["hr", "finance"], "year": 2026}],
+    ),
+]
+
+
 class SearchRequest(Request):
-    query: str = Field(min_length=1, max_length=4000, examples=["How long is parental leave?"])
+    query: str = Field(
+        min_length=1, max_length=4000, pattern=NOT_BLANK, examples=["How long is parental leave?"]
+    )
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Mode | None = Field(
         None, description="How the summary index is used: see `retrieval.mode` in the settings."
     )
-    filters: dict[str, str | int | float | bool | list[str]] | None = Field(
-        None, description="Attributes that documents must have; a list means any of its values."
-    )
+    filters: Filters | None = None
     trace: bool = False
 
 
@@ -229,18 +252,20 @@ class SearchResponse(BaseModel):
 
 
 class AskRequest(Request):
-    question: str = Field(min_length=1, max_length=4000, examples=["How long is parental leave?"])
+    question: str = Field(
+        min_length=1, max_length=4000, pattern=NOT_BLANK, examples=["How long is parental leave?"]
+    )
     conversation_id: str | None = Field(
         None,
         min_length=1,
         max_length=64,
-        pattern=r"^[\w.\-]+$",
+        pattern=CONVERSATION,
         description="Continues this conversation, or starts it under this id. Without: no history.",
     )
     stream: bool = Field(False, description="Answer as server-sent events: `delta`, `citation`, `done`.")
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Mode | None = None
-    filters: dict[str, str | int | float | bool | list[str]] | None = None
+    filters: Filters | None = None
     template: str | None = Field(
         None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."
     )

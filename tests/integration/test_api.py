@@ -174,6 +174,8 @@ def test_the_same_bytes_do_no_work_and_other_bytes_replace_the_document(service:
     assert (unchanged["outcome"], unchanged["job"]) == ("unchanged", None)
     [copy] = service.upload(kb, {"copy of leave.md": LEAVE_MD})
     assert (copy["outcome"], copy["document_id"]) == ("unchanged", first["document_id"])
+    assert (copy["name"], copy["same_as"]) == ("copy of leave.md", "leave.md")
+    assert [result["same_as"] for result in (first, again, unchanged)] == [None] * 3
     [update] = service.upload(kb, {"leave.md": LEAVE_MD.replace("16 weeks", "20 weeks")})
     assert update["document_id"] == first["document_id"]
     assert "16 weeks" in service.search(kb, "parental leave")[0]["text"]  # until the new version is complete
@@ -592,6 +594,20 @@ def test_wrong_paths_methods_and_bodies_are_problems(service: Running, kb: str) 
     problem(service.client.post(f"/kbs/{kb}/ask", json={"question": "x", "nonsense": 1}), 422, "malformed")
     problem(service.client.post(f"/kbs/{kb}/ask", json={"question": ""}), 422, "malformed")
     problem(service.client.post(f"/kbs/{kb}/ask", json={"question": "x" * 4001}), 422, "malformed")
+
+
+@pytest.mark.parametrize("blanks", [" ", "\n\t", "\u3000"])
+def test_a_question_of_blanks_is_refused(service: Running, kb: str, blanks: str) -> None:
+    asked = problem(service.client.post(f"/kbs/{kb}/ask", json={"question": blanks}), 422, "malformed")
+    searched = problem(service.client.post(f"/kbs/{kb}/search", json={"query": blanks}), 422, "malformed")
+    assert "nothing but blanks" in asked["detail"]
+    assert "nothing but blanks" in searched["detail"]
+
+
+@pytest.mark.parametrize("path", ["/kbs?name=x", "/kbs/{kb}?x=1", "/kbs/{kb}/documents?status=bogus"])
+def test_an_unknown_query_parameter_is_refused_not_ignored(service: Running, kb: str, path: str) -> None:
+    refused = problem(service.client.get(path.format(kb=kb)), 422, "invalid-value")
+    assert "There is no query parameter" in refused["detail"]
 
 
 def test_a_request_that_is_too_large_is_refused_whatever_it_holds(service: Running, kb: str) -> None:

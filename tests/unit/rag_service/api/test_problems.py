@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 import pytest_asyncio
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Query
 
 from core import errors
 from core.errors import RagError, Unavailable
+from rag_service.api.deps import Cursor
 from rag_service.api.errors import PROBLEMS, install, openai_error, problem_of
+from rag_service.api.query import ONLY_KNOWN_PARAMETERS
+from rag_service.api.schemas import IN_WORDS
 
 SECRET = "postgresql://u:hunter2@db"
 
@@ -96,16 +99,56 @@ async def test_a_malformed_request_names_the_field(client: httpx.AsyncClient) ->
     assert body["errors"][0]["field"] == "path.n"
 
 
+@pytest.mark.parametrize(("pattern", "words"), IN_WORDS.items())
+async def test_what_a_text_may_hold_is_said_in_words(pattern: str, words: str) -> None:
+    app = FastAPI()
+
+    @app.get("/text")
+    async def text(value: str = Query(pattern=pattern)) -> str:
+        return value
+
+    install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        body = (await client.get("/text", params={"value": " "})).json()
+    assert body["detail"] == f"query.value: {words}"
+    assert body["errors"] == [{"field": "query.value", "message": words}]
+
+
+async def test_a_query_parameter_that_an_endpoint_does_not_know_is_refused_by_its_name() -> None:
+    app = FastAPI()
+    router = APIRouter(dependencies=[ONLY_KNOWN_PARAMETERS])
+
+    @router.get("/all")
+    async def both(cursor: Cursor, status: str = "") -> str:
+        return f"{cursor} {status}"
+
+    @router.get("/one")
+    async def one() -> str:
+        return "one"
+
+    app.include_router(router, prefix="/x")
+    install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x/x") as client:
+        assert (await client.get("/all?cursor=YQ&status=b")).json() == "a b"
+        typo, none = await client.get("/all?state=b"), await client.get("/one?status=b")
+    assert (typo.status_code, none.status_code) == (422, 422)
+    assert "`state` here (did you mean `status`?)" in typo.json()["detail"]
+    assert "`cursor`, `status`" in typo.json()["hint"]
+    assert none.json()["hint"] == "This request takes none."
+
+
 async def test_unknown_paths_and_methods_are_problems_too(client: httpx.AsyncClient) -> None:
     absent, wrong = await client.get("/absent"), await client.post("/number/1")
     assert (absent.status_code, absent.json()["code"]) == (404, "not-found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method-not-allowed")
+    assert "GET /absent" in absent.json()["detail"]
+    assert "POST /number/1" in wrong.json()["detail"]
+    assert all("docs/api.md" in response.json()["hint"] for response in (absent, wrong))
     assert wrong.headers["allow"] == "GET"
 
 
 async def test_openai_clients_get_the_shape_that_they_read(client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/absent")).json()
-    assert body == {
-        "error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": "not-found"}
-    }
+    assert "There is nothing at GET /v1/absent." in body["error"].pop("message")
+    assert body == {"error": {"type": "invalid_request_error", "param": None, "code": "not-found"}}
     assert openai_error(problem_of(errors.ModelTimeout()))["error"]["type"] == "server_error"
