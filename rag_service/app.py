@@ -15,6 +15,7 @@ import web
 from core.errors import TooLarge
 from core.settings import Settings
 from rag_service.api import ask, conversations, documents, errors, health, jobs, kbs, keys, openai
+from rag_service.api.query import ONLY_KNOWN_PARAMETERS
 from rag_service.wiring import open_api
 
 API_PREFIX = "/api/v1"
@@ -48,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     for module in (health, kbs, documents, jobs, ask, conversations, keys):
-        app.include_router(module.router, prefix=API_PREFIX)
+        app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")
 

@@ -20,10 +20,9 @@ from ingest.intake import clean_name
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
-from rag_service.api.query import ONLY_KNOWN_PARAMETERS
 from rag_service.wiring import ApiServices
 
-router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"], dependencies=[ONLY_KNOWN_PARAMETERS])
+router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"])
 COPY_BYTES = 2**20  # read from an upload at a time
 MOST_ATTRIBUTES = 50
 

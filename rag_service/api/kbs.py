@@ -11,10 +11,9 @@ from core.db.models import KnowledgeBase
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
-from rag_service.api.query import ONLY_KNOWN_PARAMETERS
 from rag_service.new_kb import new_kb
 
-router = APIRouter(prefix="/kbs", tags=["knowledge bases"], dependencies=[ONLY_KNOWN_PARAMETERS])
+router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 
 
 def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
