@@ -158,8 +158,7 @@ API_INTRO = """# REST API
 **Lists** come in pages: pass `next_cursor` as `cursor` to get the next one, until it is null; `limit` is at most 200.
 
 **Parameters** stand in the table: *query* behind the `?` of the address, *form* as fields of `multipart/form-data`,
-*body* as keys of a JSON object. Those in **bold** are needed. A name that is not there is refused in a body, and in the
-address of requests about knowledge bases and documents.
+*body* as keys of a JSON object. Those in **bold** are needed. A name that is not there is refused.
 
 **Knowledge bases** are named in the path, by name or by id.
 
