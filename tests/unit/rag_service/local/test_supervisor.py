@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -125,7 +125,14 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def all_gone(family: list[psutil.Process]) -> bool:
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+    return not any(is_alive(one) for one in family)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -155,8 +162,9 @@ def test_a_killed_supervisor_takes_everything_with_it_and_the_next_start_works(d
         running.end(signal.SIGKILL)
     # The stand-in worker does not look after its own child; the kernel tells direct children only.
     for orphan in family:
-        if orphan.is_running() and orphan.name() == "sleep":
-            orphan.kill()
+        with suppress(psutil.NoSuchProcess):
+            if orphan.name() == "sleep":
+                orphan.kill()
     with up(data_dir, None, "api", "worker") as again:
         again.end(signal.SIGINT)
     assert eventually(lambda: all_gone(family))
