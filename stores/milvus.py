@@ -70,7 +70,7 @@ MOST_BYTES = 65_535  # of a text field
 MOST_ITEMS = 4096  # of an array field
 # More than k are asked for: of records with the same score Milvus gives any.
 MORE_NEIGHBOURS = 30
-LEAST_EF = 200  # how many neighbours HNSW looks at; Milvus wants no fewer than it is asked for
+LEAST_EF = 400  # how many neighbours HNSW looks at; Milvus wants no fewer than it is asked for
 CANDIDATES_PER_HIT, MORE_CANDIDATES = 4, 40  # for k hits of a text search
 # Seconds for which counts are used again: they take long to get where they change little in proportion.
 STATISTICS_AGE_S = 10.0
@@ -97,6 +97,10 @@ class MilvusStore(VectorStore):
 
     `token` is an API key or `user:password`. Names of collections begin with `prefix`. `pool_size` bounds the
     calls at the same time, `timeout_s` each of them. A search gives at most 16,384 hits.
+
+    Set `queryNode.segcore.interimIndex.enableIndex` of the server to false (as an environment variable of it:
+    QUERYNODE_SEGCORE_INTERIMINDEX_ENABLEINDEX=false): else it searches new records, for minutes, by an
+    approximation that may find a third of what it should.
 
     Milvus Lite has such a server too (`milvus-lite server`), good for a try: it takes one writer at a time.
     """

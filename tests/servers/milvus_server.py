@@ -30,6 +30,8 @@ Kind = Literal["lite", "real"]
 CACHE = Path.home() / ".cache" / "rag-service-tests" / "milvus"
 PACKAGES = {"lite": ["milvus-lite==3.2.2", "pymilvus==3.0.2"], "real": ["milvus==2.3.5"]}
 FORWARDER = Path(__file__).with_name("milvus_in_namespace.py")
+# New records are compared one by one until they are indexed, as `stores.milvus` advises.
+ENVIRONMENT = {"QUERYNODE_SEGCORE_INTERIMINDEX_ENABLEINDEX": "false", "OMP_NUM_THREADS": "1"}
 START_S = 120.0
 
 
@@ -54,7 +56,7 @@ class MilvusServer:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **ENVIRONMENT},
                 start_new_session=True,
                 pass_fds=[] if self._kind == "lite" else [self._listener.fileno()],
             )
