@@ -59,7 +59,7 @@ MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
 CANDIDATES_PER_HIT, LEAST_CANDIDATES = 5, 100
 SPARE_HITS = 16  # fetched beyond k, to see whether ties reach over it
 MOST_TIES = 20_000  # among more, the order of ids is not kept
-LEAST_NEIGHBOURS = 200  # that HNSW looks at
+LEAST_NEIGHBOURS = 300  # that HNSW looks at
 LEAST_SEARCH_VERSION = 2_10_00  # of the search module: the first with BM25STD
 
 _TEXT_FIELDS = ("id", "document_id", "revision", "text", "header", "section")
