@@ -107,6 +107,9 @@ class StoreServer(Group):
 
     url: SecretStr = Field(description="Address of the server, with user and password if it has them.")
     token: SecretStr | None = Field(None, description="API key or token, for servers that ask for one.")
+    ca_file: Path | None = Field(
+        None, description="Certificate (PEM) that signs the server's own; Elasticsearch only."
+    )
     pool_size: int = Field(10, ge=1, description="Connections each process keeps at most.")
     timeout_s: float = Field(10.0, gt=0, description="Longest wait for an answer (seconds).")
 
