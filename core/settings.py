@@ -110,6 +110,10 @@ class StoreServer(Group):
     ca_file: Path | None = Field(
         None, description="Certificate (PEM) that signs the server's own; Elasticsearch only."
     )
+    allow_volatile: bool = Field(
+        False,
+        description="Take a server that does not say that it keeps its data over a restart; Redis only.",
+    )
     pool_size: int = Field(10, ge=1, description="Connections each process keeps at most.")
     timeout_s: float = Field(10.0, gt=0, description="Longest wait for an answer (seconds).")
 

@@ -64,7 +64,7 @@ def _milvus(server: StoreServer) -> VectorStore:
 def _redis(server: StoreServer) -> VectorStore:
     from stores.redis import RedisStore
 
-    return RedisStore(server.url.get_secret_value(), **_client(server))
+    return RedisStore(server.url.get_secret_value(), allow_volatile=server.allow_volatile, **_client(server))
 
 
 def _elasticsearch(server: StoreServer) -> VectorStore:
