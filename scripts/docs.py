@@ -115,9 +115,14 @@ def _kind(field: FieldInfo) -> str:
         annotation = next(part for part in get_args(annotation) if part is not NoneType)
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
-    words = {int: "integer", float: "number", str: "text", Path: "path", SecretStr: "text (secret)"}[
-        annotation
-    ]
+    words = {
+        bool: "`true` or `false`",
+        int: "integer",
+        float: "number",
+        str: "text",
+        Path: "path",
+        SecretStr: "text (secret)",
+    }[annotation]
     return ", ".join([words, *filter(None, [_range(field)])])
 
 
