@@ -29,8 +29,8 @@ class Thresholds:
 
     `same_script` is the threshold for a passage in the question's script (Chinese, or alphabetic),
     `other_script` for one in the other: it shares no words with the question, and its cosine is lower by 0.1.
-    The numbers belong to one embedder. `benchmarks/refusal.py` computes them: they are where about 1.5 % of the
-    answerable questions of the worst set are refused.
+    The numbers belong to one embedder. `benchmarks/refusal.py` computes them: they are where at most 1.5 % of
+    the answerable questions of the worst set are refused (docs/benchmarks.md has the evidence).
     """
 
     coverage_weight: float
