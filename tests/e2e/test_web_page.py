@@ -165,11 +165,11 @@ def test_progress_is_shown_from_upload_to_ready(open_page: Open) -> None:
           }).observe(document.getElementById("uploads"), { subtree: true, childList: true, characterData: true });
         }"""
     )
-    upload(
-        page,
-        "long.md",
-        "\n\n".join(f"# Part {n}\n\nThe part number {n} weighs {n} grams." for n in range(10)),
-    )
+    # Long enough to be seen while it is embedded: the page hears of a stage three times a second.
+    facts = [
+        " ".join(f"Screw {n}-{m} weighs {n + m} grams and is kept dry." for m in range(12)) for n in range(30)
+    ]
+    upload(page, "long.md", "\n\n".join(f"# Part {n}\n\n{fact}" for n, fact in enumerate(facts)))
     expect(page.locator("#uploads .state")).to_have_text("ready", timeout=INGEST_TIMEOUT_MS)
     states = page.evaluate("window.states")
     assert states[0] == "uploading"
