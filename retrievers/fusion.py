@@ -8,10 +8,10 @@ with the share of the question that the best passage covers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 from core.types import TermStats
+from stores.base import idf
 
 LEXICAL_WEIGHT = 0.5  # of a question whose words all occur in one passage
 FULL_COVERAGE = 0.6  # from this best coverage on, the lexical weight is whole
@@ -29,12 +29,7 @@ def inverse_document_frequency(stats: TermStats, terms: Collection[str]) -> dict
     value: not finding it should count.
     """
     total = stats.total + PRIOR_RECORDS
-
-    def idf(term: str) -> float:
-        found = min(stats.document_frequency.get(term, 0), total)
-        return math.log(1 + (total - found + 0.5) / (found + 0.5))
-
-    return {term: idf(term) for term in terms}
+    return {term: idf(total, stats.document_frequency.get(term, 0)) for term in terms}
 
 
 def coverage(idf: Mapping[str, float], passage_terms: Collection[str]) -> float:

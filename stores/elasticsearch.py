@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.bm25 import bm25
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
 from stores.elasticsearch_filters import condition
 from stores.facts import facts
@@ -447,16 +446,10 @@ def _ranked(sources: Sequence[Mapping[str, Any]], words: list[str], statistics: 
     """BM25 as `MemoryStore` computes it, best first, ties by id."""
     weights = {word: statistics.weight(word) for word in words}
     hits = [
-        Hit(_record(source), _bm25(source["terms"].split(" "), weights, statistics.average_length))
+        Hit(_record(source), bm25(source["terms"].split(" "), weights, statistics.average_length))
         for source in sources
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.record.id))
-
-
-def _bm25(words: Sequence[str], weights: Mapping[str, float], average_length: float) -> float:
-    damping = K1 * (1 - B + B * len(words) / max(average_length, 1e-9))
-    counted = Counter(word for word in words if word in weights)
-    return math.fsum(weights[word] * (K1 + 1) * n / (n + damping) for word, n in counted.items())
 
 
 def _dense_score(score: float) -> float:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from core.errors import DimensionMismatch, InvalidValue, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.bm25 import rarest_terms, scored_terms
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
 from stores.facts import facts
 from stores.filters import And, Eq, Filter, Ne
@@ -229,11 +230,11 @@ class MongoStore(VectorStore):
         if k <= 0 or not hashes:
             return []
         statistics = await self._counted(found, hashes)
-        chosen = _scored(hashes, statistics.frequency)
+        chosen = scored_terms(hashes, statistics.frequency, MAX_TERMS)
         few = (
             where is not None and await self._count_up_to(found, where, CANDIDATE_ROWS + 1) <= CANDIDATE_ROWS
         )
-        finding = chosen if few else _rarest(chosen, statistics.frequency)
+        finding = chosen if few else rarest_terms(chosen, statistics.frequency, CANDIDATE_ROWS)
         weights = {term: idf(statistics.total, statistics.frequency[term]) for term in chosen}
         query = {"$and": [{"terms": {"$in": finding}}, condition(where)]}
         best = _Best(k)
@@ -501,29 +502,6 @@ def _hash(term: str) -> int:
     """64 bits (signed) that stand for the term: its length does not matter."""
     digest = hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _scored(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
-    """The `MAX_TERMS` rarest of `terms`, rarest first, and last those that no record held when counted.
-
-    One of those may have been written since.
-    """
-    return sorted(terms, key=lambda term: (frequency[term] == 0, frequency[term]))[:MAX_TERMS]
-
-
-def _rarest(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
-    """The first of `terms` (as `_scored` orders them) that together occur in about `CANDIDATE_ROWS` records.
-
-    At least one that occurs, and all that do not.
-    """
-    chosen: list[int] = []
-    rows = 0
-    for term in terms:
-        if rows and rows + frequency[term] > CANDIDATE_ROWS and frequency[term]:
-            continue
-        chosen.append(term)
-        rows += frequency[term]
-    return chosen
 
 
 def _bm25(

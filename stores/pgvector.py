@@ -35,6 +35,7 @@ from core.errors import (
 )
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.bm25 import rarest_terms, scored_terms
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
 from stores.filters import Filter
 from stores.pgvector_filters import Params, condition
@@ -263,14 +264,14 @@ class PgVectorStore(VectorStore):
             return []
         async with self._connection(index) as connection:
             statistics = await self._counted(connection, index, hashes)
-            chosen = _scored(hashes, statistics.frequency)
+            chosen = scored_terms(hashes, statistics.frequency, MAX_TERMS)
             few = where is not None and (
                 await _count(connection, index, where, limit=CANDIDATE_ROWS + 1) <= CANDIDATE_ROWS
             )
             params: Params = {"k": max(k, 0), "terms": chosen}
             candidates = condition(where, params)
             if not few:
-                params["rarest"] = _rarest(chosen, statistics.frequency)
+                params["rarest"] = rarest_terms(chosen, statistics.frequency, CANDIDATE_ROWS)
                 candidates = sql.SQL("terms && %(rarest)s::bigint[] AND {}").format(candidates)
             statement = _text_query(index, chosen, statistics, candidates, params)
             await _allow_seqscan(connection, few)
@@ -458,29 +459,6 @@ def _text_query(
         "SELECT {columns}, score FROM best JOIN {table} ON id = best_id "
         "WHERE terms && %(terms)s::bigint[] ORDER BY score DESC, id"
     ).format(score=sql.SQL(" + ").join(parts), table=_table(index), candidates=candidates, columns=_COLUMNS)
-
-
-def _scored(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
-    """The `MAX_TERMS` rarest of `terms`, rarest first, and last those that no record held when counted.
-
-    One of those may have been written since.
-    """
-    return sorted(terms, key=lambda term: (frequency[term] == 0, frequency[term]))[:MAX_TERMS]
-
-
-def _rarest(terms: list[int], frequency: Mapping[int, int]) -> list[int]:
-    """The first of `terms` (as `_scored` orders them) that together occur in about `CANDIDATE_ROWS` records.
-
-    At least one that occurs, and all that do not.
-    """
-    chosen: list[int] = []
-    rows = 0
-    for term in terms:
-        if rows and rows + frequency[term] > CANDIDATE_ROWS and frequency[term]:
-            continue
-        chosen.append(term)
-        rows += frequency[term]
-    return chosen
 
 
 async def _count_lengths(connection: AsyncConnection[TupleRow], index: IndexName, now: float) -> _Statistics:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,7 +25,8 @@ import numpy as np
 
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
-from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.base import Capabilities, VectorStore, idf
+from stores.bm25 import bm25
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
 from stores.filters import Filter, Range
 from stores.redis_filters import (
@@ -315,7 +314,7 @@ class RedisStore(VectorStore):
         candidates = await _past_ties(lambda n: self._candidates(index, query, n), k, most)
         weights = {word: registry.weight(frequency[word]) for word in words}
         average = registry.average_length
-        ranked = [_Found(c.id, _bm25(c.terms, weights, average)) for c in candidates]
+        ranked = [_Found(c.id, bm25(c.terms, weights, average)) for c in candidates]
         return await self._hits(index, ranked, k)
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
@@ -547,12 +546,6 @@ def _mapping(row: Sequence[bytes]) -> dict[str, str]:
 def _word(term: str) -> str:
     """64 bits in hexadecimal that stand for the term: the engine's tokeniser leaves them alone."""
     return hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _bm25(words: Sequence[str], weights: Mapping[str, float], average_length: float) -> float:
-    damping = K1 * (1 - B + B * len(words) / max(average_length, 1e-9))
-    counted = Counter(word for word in words if word in weights)
-    return math.fsum(weights[word] * (K1 + 1) * n / (n + damping) for word, n in counted.items())
 
 
 def _escaped(key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, delete, exists, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
@@ -151,8 +151,3 @@ async def _contents(
     ):
         found.update((await session.execute(query)).scalars())
     return {sha256 for sha256 in found if sha256}
-
-
-async def count(session: AsyncSession, kb_id: str) -> int:
-    query = select(func.count()).select_from(Document).where(Document.kb_id == kb_id)
-    return int((await session.execute(query)).scalar_one())

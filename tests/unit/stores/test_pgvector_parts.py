@@ -12,6 +12,7 @@ from psycopg import sql
 from core.errors import DimensionMismatch, InvalidValue, NotFound, RagError, StoreError, StoreUnavailable
 from core.types import IndexKind, IndexName
 from stores import pgvector
+from stores.bm25 import rarest_terms, scored_terms
 from stores.filters import And, Contains, Eq, Exists, Filter, Gte, In, Lt, Ne, Not, Or
 from stores.pgvector import PgVectorStore
 from stores.pgvector_filters import Params, condition
@@ -22,14 +23,16 @@ INDEX = IndexName("kb", 1, IndexKind.CHUNKS)
 def test_the_rarest_terms_choose_candidates_up_to_the_budget() -> None:
     budget = pgvector.CANDIDATE_ROWS
     frequency = {1: budget // 2, 2: budget // 3, 3: budget, 4: 0, 5: 1}
-    ordered = pgvector._scored([1, 2, 3, 4, 5], frequency)
+    ordered = scored_terms([1, 2, 3, 4, 5], frequency, pgvector.MAX_TERMS)
     assert ordered == [5, 2, 1, 3, 4]
-    assert pgvector._rarest(ordered, frequency) == [5, 2, 1, 4]
+    assert rarest_terms(ordered, frequency, pgvector.CANDIDATE_ROWS) == [5, 2, 1, 4]
 
 
 def test_one_term_that_occurs_is_always_chosen() -> None:
     frequency = {1: 10 * pgvector.CANDIDATE_ROWS, 2: 0}
-    assert pgvector._rarest(pgvector._scored([2, 1], frequency), frequency) == [1, 2]
+    assert rarest_terms(
+        scored_terms([2, 1], frequency, pgvector.MAX_TERMS), frequency, pgvector.CANDIDATE_ROWS
+    ) == [1, 2]
 
 
 def test_counts_of_common_terms_are_used_longer_and_none_for_ever() -> None:
