@@ -19,6 +19,7 @@ os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT
 _TEST_DATABASE_URL = os.environ.pop("RAG_TEST_DATABASE_URL", None)
 
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -31,6 +32,9 @@ import pytest
 from psycopg import sql
 
 from rag_service.local.postgres import EmbeddedPostgres
+
+# The starters of servers (`running.py` first of all) are imported by their own names.
+sys.path.append(str(Path(__file__).parent / "servers"))
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 # Reasons that lie in the system or in what is tested, not in something that CI forgot to install.

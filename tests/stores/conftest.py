@@ -5,6 +5,5 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / "contract"), str(TESTS / "servers")]
+sys.path.append(str(Path(__file__).parents[1] / "contract"))
 pytest.register_assert_rewrite("store_contract", "store_agreement")
