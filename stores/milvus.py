@@ -174,6 +174,7 @@ class MilvusStore(VectorStore):
         async with self._creating:
             if not await self._ask(self._server.has_collection, index):
                 await self._create(index, dim)
+            await self._create_indexes(index)
         found = await self._dim(index)
         if found != dim:
             raise DimensionMismatch(
@@ -325,25 +326,30 @@ class MilvusStore(VectorStore):
         )
         schema.add_field("ordered", DataType.JSON)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-        indexes = MilvusClient.prepare_index_params()
-        vector_index = _LITE_VECTOR_INDEX if self._is_lite else _VECTOR_INDEX
-        indexes.add_index("vector", metric_type="COSINE", **vector_index)
         if self.capabilities.full_text:
             for name in ("words", "counts"):
                 schema.add_field(name, DataType.ARRAY, element_type=DataType.INT64, max_capacity=MOST_ITEMS)
             schema.add_field("length", DataType.INT64)
             schema.add_field("terms", DataType.SPARSE_FLOAT_VECTOR)
-            indexes.add_index("terms", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+        await self._ask(self._server.create_collection, index, schema=schema, consistency_level="Strong")
+
+    async def _create_indexes(self, index: IndexName) -> None:
+        """Those that are not there: a creation may have been cut off before them."""
+        wanted: dict[str, Mapping[str, Any]] = {
+            "vector": {"metric_type": "COSINE", **(_LITE_VECTOR_INDEX if self._is_lite else _VECTOR_INDEX)}
+        }
+        if self.capabilities.full_text:
+            wanted["terms"] = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
             if not self._is_lite:  # it scans arrays, as servers before 2.4 do
-                indexes.add_index("facts", index_type="INVERTED")
-                indexes.add_index("words", index_type="INVERTED")
-        await self._ask(
-            self._server.create_collection,
-            index,
-            schema=schema,
-            index_params=indexes,
-            consistency_level="Strong",
-        )
+                wanted |= {name: {"index_type": "INVERTED"} for name in ("facts", "words")}
+        missing = wanted.keys() - set(await self._ask(self._server.list_indexes, index))
+        if not missing:
+            return
+        indexes = MilvusClient.prepare_index_params()
+        for name in sorted(missing):
+            indexes.add_index(name, **wanted[name])
+        # Without waiting, for which the driver takes half a second each: there is nothing to build yet.
+        await self._ask(self._server.create_index, index, index_params=indexes, sync=False)
 
     async def _dim(self, index: IndexName) -> int:
         """The dimension; the first time, the collection is also made ready for searches."""

@@ -26,9 +26,16 @@ Kind = Literal["lite", "real"]
 
 PACKAGES = {"lite": ["milvus-lite==3.2.2", "pymilvus==3.0.2"], "real": ["milvus==2.3.5"]}
 FORWARDER = Path(__file__).with_name("milvus_in_namespace.py")
-# New records are compared one by one until they are indexed, as `stores.milvus` advises.
-ENVIRONMENT = {"QUERYNODE_SEGCORE_INTERIMINDEX_ENABLEINDEX": "false", "OMP_NUM_THREADS": "1"}
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+# New records are compared one by one until they are indexed, as `stores.milvus` advises.
+ENVIRONMENT = {
+    "QUERYNODE_SEGCORE_INTERIMINDEX_ENABLEINDEX": "false",
+    "OMP_NUM_THREADS": "1",
+    # Milliseconds between ticks of its clocks: strongly consistent reads wait for one, loads for several.
+    "PROXY_TIMETICKINTERVAL": "20",
+    "QUERYCOORD_CHECKINTERVAL": "50",
+    "QUERYCOORD_DISTPULLINTERVAL": "50",
+}
 
 
 class MilvusServer(ServerProcess):
