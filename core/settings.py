@@ -160,7 +160,12 @@ class IngestSettings(Group):
     max_pages: int = Field(5000, ge=1, description="Most pages of a document.")
     max_characters: int = Field(20_000_000, ge=1, description="Most characters of a document's text.")
     parse_timeout_s: float = Field(120.0, gt=0, description="Longest time to parse one document, in seconds.")
-    parse_memory_mb: int = Field(1500, ge=256, description="Most memory to parse one document, in MiB.")
+    parse_memory_mb: int = Field(1024, ge=256, description="Most memory to parse one document, in MiB.")
+    ocr_timeout_s: float = Field(
+        3600.0,
+        gt=0,
+        description="Longest time to read one document whose pictures of text have to be recognised, in seconds.",
+    )
     chunk_characters: int = Field(
         400,
         ge=100,

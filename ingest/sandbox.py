@@ -27,27 +27,42 @@ from typing import Any, NoReturn
 from core.errors import RagError, UnreadableDocument
 from core.types import Page, ParsedDocument, Section, Span
 from ingest.parsers import Limits, parse
+from ingest.parsers.ocr import NeedsRecognition
 
 _ROOT = Path(__file__).resolve().parents[1]  # from where `-m ingest.sandbox` finds this package
 _MIB = 2**20
 _STARTED = b"started\n"  # the child's first word: from here on, what goes wrong is the document's fault
 _OUT_OF_MEMORY = "out of memory"
+_NEEDS_OCR = "needs OCR"
 _GIVES_UP = "the parser crashed on it"
 _MAX_ANSWER_EXTRA = 64 * _MIB  # bytes, for pages and sections
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, getrusage(2)
+_STATM_DATA = 5  # place of "data + stack" in /proc/self/statm, proc_pid_statm(5)
+_CODE_AND_FILES = 768 * _MIB  # address space for libraries and mapped files, beside a parser's own memory
 
 _log = logging.getLogger(__name__)
 
 
 async def parse_in_child(
-    path: Path, name: str, limits: Limits, *, timeout_s: float, memory_mb: int
+    path: Path, name: str, limits: Limits, *, timeout_s: float, memory_mb: int, ocr_timeout_s: float = 3600.0
 ) -> ParsedDocument:
     """`ingest.parsers.parse` in a child process that gets `timeout_s` seconds and `memory_mb` MiB.
+
+    A document that holds pictures of text is read again by a child that may recognise them; it gets
+    `ocr_timeout_s`.
 
     Raises `UnreadableDocument` if the document cannot be read, takes longer, needs more, or crashes the
     parser; `RagError` if the child cannot be started at all. The child is gone when this returns or raises,
     also when the task is cancelled.
     """
+    try:
+        return await _parse(path, name, limits, timeout_s, memory_mb)
+    except NeedsRecognition:
+        return await _parse(path, name, dataclasses.replace(limits, ocr=True), ocr_timeout_s, memory_mb)
+
+
+async def _parse(path: Path, name: str, limits: Limits, timeout_s: float, memory_mb: int) -> ParsedDocument:
     request = {
         "path": str(path.absolute()),
         "name": name,
@@ -62,9 +77,9 @@ async def parse_in_child(
             answer = await _ask(child, json.dumps(request).encode(), most)
             code = await child.wait()
     except TimeoutError:
-        raise _too_slow(name, timeout_s) from None
+        raise _too_slow(name, timeout_s, ocr=limits.ocr) from None
     if code == -signal.SIGXCPU:
-        raise _too_slow(name, timeout_s)
+        raise _too_slow(name, timeout_s, ocr=limits.ocr)
     return _understood(answer, code, name, memory_mb)
 
 
@@ -131,6 +146,8 @@ def _understood(answer: bytes, code: int, name: str, memory_mb: int) -> ParsedDo
             f"{name}: {_GIVES_UP}, or it needs more than {memory_mb} MiB to read.",
             hint="Save it again, or in another format.",
         ) from None
+    if problem == _NEEDS_OCR:
+        raise NeedsRecognition
     if problem == _OUT_OF_MEMORY:
         raise UnreadableDocument(
             f"{name} needs more than {memory_mb} MiB to read.",
@@ -139,10 +156,10 @@ def _understood(answer: bytes, code: int, name: str, memory_mb: int) -> ParsedDo
     raise UnreadableDocument(str(problem), hint=reply.get("hint"))
 
 
-def _too_slow(name: str, timeout_s: float) -> UnreadableDocument:
+def _too_slow(name: str, timeout_s: float, *, ocr: bool) -> UnreadableDocument:
+    setting = "ocr_timeout_s" if ocr else "parse_timeout_s"
     return UnreadableDocument(
-        f"{name} took longer than {timeout_s:g} s to read.",
-        hint="Split it, or raise `ingest.parse_timeout_s`.",
+        f"{name} took longer than {timeout_s:g} s to read.", hint=f"Split it, or raise `ingest.{setting}`."
     )
 
 
@@ -196,6 +213,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         limits = Limits(**request["limits"])
         return _reply(parse(Path(request["path"]), request["name"], limits))
+    except NeedsRecognition:
+        return {"problem": _NEEDS_OCR}
     except UnreadableDocument as error:
         own_words = error.__cause__ is None or isinstance(error.__cause__, UnreadableDocument)
         if not own_words and _was_short_of_memory(request["memory_mb"]):
@@ -210,12 +229,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _was_short_of_memory(memory_mb: int) -> bool:
     """Whether less than half of the memory was left at the worst moment. Libraries of C report a failed
     allocation as whatever they were doing; buffers double, so the one that failed may have been large."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return False
-    peak_kib = int(status.read_text().split("VmPeak:")[1].split()[0])
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return peak_kib * 1024 > limit - memory_mb * _MIB // 2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+    return peak > memory_mb * _MIB // 2
 
 
 def _die_with(parent: int) -> None:
@@ -228,13 +243,18 @@ def _die_with(parent: int) -> None:
 
 
 def _limit(memory_mb: int, cpu_s: int) -> None:
-    """Limits of this process: address space above what it has now, processor time, no core file."""
+    """Limits of this process: memory above what it has now, processor time, no core file.
+
+    RLIMIT_DATA counts private writable memory, not the code of libraries (text recognition maps 400 MiB of it).
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     statm = Path("/proc/self/statm")
-    if statm.exists():  # macOS has no such file, and does not enforce the limit
-        now = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + memory_mb * _MIB,) * 2)
+    if statm.exists():  # macOS has no such file, and does not enforce the limits
+        pages = [int(number) * resource.getpagesize() for number in statm.read_text().split()]
+        allowed = memory_mb * _MIB
+        resource.setrlimit(resource.RLIMIT_DATA, (pages[_STATM_DATA] + allowed,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (pages[0] + allowed + _CODE_AND_FILES,) * 2)
 
 
 if __name__ == "__main__":

@@ -332,6 +332,7 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
                 ),
                 timeout_s=settings.ingest.parse_timeout_s,
                 memory_mb=settings.ingest.parse_memory_mb,
+                ocr_timeout_s=settings.ingest.ocr_timeout_s,
             ),
             make_chunker=partial(make_chunker, embedder),
             summariser=_summariser(llm),

@@ -11,20 +11,26 @@ from pathlib import Path, PurePath
 from core.errors import RagError, UnreadableDocument
 from core.types import ParsedDocument
 from ingest.parsers.base import Content, Format, Limits
+from ingest.parsers.code import CODE
 from ingest.parsers.csv import CSV
 from ingest.parsers.docx import DOCX
+from ingest.parsers.epub import EPUB
 from ingest.parsers.html import HTML
+from ingest.parsers.image import IMAGE
+from ingest.parsers.mail import MAIL
 from ingest.parsers.markdown import MARKDOWN
+from ingest.parsers.ocr import NeedsRecognition
 from ingest.parsers.pdf import PDF
 from ingest.parsers.pptx import PPTX
+from ingest.parsers.rtf import RTF
 from ingest.parsers.sniff import OLE, content_of, is_html_page, signature_of
 from ingest.parsers.text import TEXT
 from ingest.parsers.xlsx import XLSX
 
-__all__ = ["FORMATS", "Format", "Limits", "parse", "sniff"]
+__all__ = ["FORMATS", "Format", "Limits", "NeedsRecognition", "parse", "sniff"]
 
 # In this order a file without extension is tried.
-FORMATS = (PDF, DOCX, PPTX, XLSX, TEXT, HTML, MARKDOWN, CSV)
+FORMATS = (PDF, DOCX, PPTX, XLSX, EPUB, RTF, IMAGE, TEXT, HTML, MARKDOWN, CSV, MAIL, CODE)
 
 _log = logging.getLogger(__name__)
 # Old Office formats, and encrypted new ones, are both OLE containers.
@@ -46,6 +52,8 @@ def parse(path: Path, name: str, limits: Limits) -> ParsedDocument:
     found = sniff(path, name)
     try:
         return found.read(path, limits)
+    except NeedsRecognition:
+        raise
     except UnreadableDocument as error:
         raise UnreadableDocument(f"{name}: {error.message}", hint=error.hint) from error
     except (RagError, MemoryError, RecursionError):
@@ -91,7 +99,7 @@ def _by_content(name: str, content: Content) -> Format:
 
 
 def _looks_like(content: Content) -> str:
-    for candidate in (PDF, DOCX, PPTX, XLSX):
+    for candidate in (PDF, DOCX, PPTX, XLSX, EPUB):
         if candidate.recognises(content):
             return candidate.label
     if is_html_page(content):

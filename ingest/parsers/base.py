@@ -24,7 +24,8 @@ class Limits:
 
     max_pages: int = 5000
     max_characters: int = 20_000_000
-    max_expanded_bytes: int = 200 * 2**20  # of all files in a DOCX, PPTX or XLSX archive
+    max_expanded_bytes: int = 200 * 2**20  # of all files in a DOCX, PPTX, XLSX or EPUB archive
+    ocr: bool = False  # whether pictures of text may be recognised, which takes seconds for each page
 
 
 @dataclass(frozen=True, slots=True)

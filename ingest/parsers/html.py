@@ -58,27 +58,40 @@ _KEPT_BREAK = "\ue000"  # stands for <br> while other line breaks collapse
 def _read(path: Path, limits: Limits) -> ParsedDocument:
     data = read_bytes(path, limits)
     builder = TextBuilder(limits)
-    source = _XML_DECLARATION.sub("", clean(decode(data, declared=_declared(data))), count=1)
+    source = clean(decode(data, declared=declared_encoding(data)))
     if not source.strip():
         return builder.build()
+    page = page_of(source)
+    title = page.findtext(".//title")
+    add_page(builder, page)
+    return builder.build(title)
+
+
+def declared_encoding(data: bytes) -> str | None:
+    """The encoding that a page names itself."""
+    found = _DECLARED.search(data[:_DECLARED_WITHIN])
+    return (found[1] or found[2]).decode() if found else None
+
+
+def page_of(source: str) -> HtmlElement:
+    """A web page as a tree. Raises `UnreadableDocument` if it nests so deeply that some of it would be missing."""
     from lxml.html import HTMLParser, document_fromstring  # noqa: PLC0415  # only web pages need it
 
     parser = HTMLParser(huge_tree=True)
-    page = document_fromstring(source.replace(_KEPT_BREAK, ""), parser=parser)
+    source = _XML_DECLARATION.sub("", source, count=1).replace(_KEPT_BREAK, "")
+    page = document_fromstring(source if source.strip() else "<p></p>", parser=parser)
     # libxml2 mends bad markup, but where it gives up the rest of the page is missing.
     if any(entry.level_name == "FATAL" for entry in parser.error_log):
         raise UnreadableDocument(
             "The page is nested too deeply.", hint="Save it from a browser as plain text or PDF."
         )
-    title = page.findtext(".//title")
+    return page
+
+
+def add_page(builder: TextBuilder, page: HtmlElement) -> None:
+    """Append the main text of a page, whose tree is changed on the way."""
     _drop_boilerplate(page)
     _Walk(builder).through(_main_part(page))
-    return builder.build(title)
-
-
-def _declared(data: bytes) -> str | None:
-    found = _DECLARED.search(data[:_DECLARED_WITHIN])
-    return (found[1] or found[2]).decode() if found else None
 
 
 def _drop_boilerplate(page: HtmlElement) -> None:

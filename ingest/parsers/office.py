@@ -27,8 +27,8 @@ def is_office(content: Content, main_part: str) -> bool:
     return f"{main_part}.main+xml" in content.office_types
 
 
-def check_archive(path: Path, limits: Limits) -> None:
-    """Raise `UnreadableDocument` if the archive is damaged, expands too far or declares XML entities.
+def check_archive(path: Path, limits: Limits, *, xml: bool = True) -> None:
+    """Raise `UnreadableDocument` if the archive is damaged, expands too far or (with `xml`) declares XML entities.
 
     `zipfile` never yields more of a member than its declared size, so the declared sizes can be trusted.
     """
@@ -36,7 +36,7 @@ def check_archive(path: Path, limits: Limits) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_size(archive, path.stat().st_size, limits)
             for member in archive.infolist():
-                if member.filename.lower().endswith(_XML_SUFFIXES):
+                if xml and member.filename.lower().endswith(_XML_SUFFIXES):
                     _check_entities(archive, member)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UnreadableDocument(f"The file is damaged: {error}.", hint="Save it again.") from error

@@ -1,4 +1,4 @@
-"""How is a PDF read? Its text page by page, and its outline (bookmarks) as sections.
+"""How is a PDF read? Its text page by page, scanned pages by OCR, and its outline (bookmarks) as sections.
 
 pdfium gives the text in the order of the file, with a line break where a line ends. A bookmark names only a
 page, so a section starts where the bookmark's title stands on that page, else at the top of the page.
@@ -6,6 +6,7 @@ page, so a section starts where the bookmark's title stands on that page, else a
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -15,13 +16,22 @@ from typing import TYPE_CHECKING
 from core.errors import UnreadableDocument
 from core.types import ParsedDocument, Span
 from ingest.parsers.base import Content, Format, Limits, TextBuilder
+from ingest.parsers.ocr import INSTALL, LONGEST_SIDE, TALL, Recogniser, recogniser
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
+    from PIL.Image import Image
+    from pypdfium2 import PdfDocument, PdfObject, PdfPage
+
+_log = logging.getLogger(__name__)
 
 _MAGIC_WITHIN = 1024  # bytes: readers accept a PDF that starts with this much of something else
 _MAX_BOOKMARKS = 10_000
-_PASSWORD = 4  # FPDF_ERR_PASSWORD, https://pdfium.googlesource.com/pdfium/+/main/public/fpdfview.h
+_MAX_OBJECTS = 2_000  # looked at, of a page with (almost) no text
+_IMAGE = 3  # FPDF_PAGEOBJ_IMAGE, https://pdfium.googlesource.com/pdfium/+/main/public/fpdfview.h
+_STAMP = 30  # characters; "Scanned with CamScanner" has 20
+_FINEST = 400 / 72  # pixels a point: small pages are not blown up beyond 400 dpi
+_MOST_PIXELS = 50_000_000
+_PASSWORD = 4  # FPDF_ERR_PASSWORD
 _UNSUPPORTED_SECURITY = 5  # FPDF_ERR_SECURITY
 
 _CJK = "[\u2e80-\u2fdf\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
@@ -41,20 +51,50 @@ def _recognises(content: Content) -> bool:
 def _read(path: Path, limits: Limits) -> ParsedDocument:
     document = _open(path)
     try:
-        pages = len(document)
         builder = TextBuilder(limits)
-        spans = []
-        for number in range(pages):
-            builder.page()
-            spans.append(_add_page(builder, document, number))
+        spans = _add_pages(builder, document, limits)
         if not any(len(span) for span in spans):
-            raise UnreadableDocument(
-                f"The PDF has no text on its {pages} page(s): it is probably a scan without a text layer.",
-                hint="Run text recognition (OCR) on it and upload the result.",
-            )
+            raise UnreadableDocument(f"There is no text on the {len(spans)} page(s) of this PDF.")
         return _with_outline(builder, document, spans)
     finally:
         document.close()
+
+
+def _add_pages(builder: TextBuilder, document: PdfDocument, limits: Limits) -> list[Span]:
+    """Append each page's text; returns where it lies, a span of no length for an empty page."""
+    reader: Recogniser | None = None
+    spans: list[Span] = []
+    unread = 0
+    for number in range(len(document)):
+        builder.page()
+        page = document[number]
+        try:
+            text = _text(page)
+            if _is_scan(page, text):
+                reader = reader or recogniser(limits)
+                if reader is None:
+                    unread += 1
+                else:
+                    text = max(text, reader.text(_picture(page)), key=len)
+        finally:
+            page.close()
+        start = builder.add(text)
+        end = builder.length
+        spans.append(Span(end, end) if start is None else Span(start, end))
+    _check_unread(unread, len(spans))
+    return spans
+
+
+def _check_unread(unread: int, pages: int) -> None:
+    """Pictures on text pages are not read either, so a few picture pages are left out; a scan is refused."""
+    if 2 * unread > pages:
+        raise UnreadableDocument(
+            f"{unread} of {pages} page(s) are pictures without a text layer, "
+            "which need text recognition (OCR).",
+            hint=INSTALL,
+        )
+    if unread:
+        _log.warning("%d of %d pages are pictures and were left out. %s", unread, pages, INSTALL)
 
 
 def _open(path: Path) -> PdfDocument:
@@ -70,18 +110,40 @@ def _open(path: Path) -> PdfDocument:
         raise UnreadableDocument(f"The PDF is damaged: {error}", hint="Save it again as PDF.") from error
 
 
-def _add_page(builder: TextBuilder, document: PdfDocument, number: int) -> Span:
-    """Append a page's text; returns where it lies, a span of no length for an empty page."""
-    page = document[number]
-    try:
-        text_page = page.get_textpage()
-        # Not get_text_bounded: on rotated pages it runs lines together.
-        text = text_page.get_text_range()
-        text_page.close()
-    finally:
-        page.close()
-    start = builder.add(_SPACED_OUT.sub(lambda match: match[0].replace(" ", ""), text))
-    return Span(builder.length, builder.length) if start is None else Span(start, builder.length)
+def _text(page: PdfPage) -> str:
+    text_page = page.get_textpage()
+    # Not get_text_bounded: on rotated pages it runs lines together.
+    text: str = text_page.get_text_range()
+    text_page.close()
+    return _SPACED_OUT.sub(lambda match: match[0].replace(" ", ""), text)
+
+
+def _is_scan(page: PdfPage, text: str) -> bool:
+    """Whether the page is a picture: with no text, or with no more of it than a scanner's stamp."""
+    characters = len("".join(text.split()))
+    if characters > _STAMP:
+        return False
+    pictures = list(islice(page.get_objects(), _MAX_OBJECTS))
+    if not characters:
+        return bool(pictures)
+    largest = max((_area(shape) for shape in pictures if shape.type == _IMAGE), default=0.0)
+    return bool(largest > 0.5 * page.get_width() * page.get_height())
+
+
+def _area(shape: PdfObject) -> float:
+    """Square points that an object covers."""
+    left, bottom, right, top = shape.get_bounds()
+    return float((right - left) * (top - bottom))
+
+
+def _picture(page: PdfPage) -> Image:
+    """The page as it would be printed, as large as recognition needs it."""
+    width, height = (max(side, 1.0) for side in page.get_size())
+    tall = height > TALL * width
+    side = width if tall else max(width, height)
+    scale = min(LONGEST_SIDE / side, _FINEST, (_MOST_PIXELS / (width * height)) ** 0.5)
+    image: Image = page.render(scale=scale).to_pil()
+    return image
 
 
 def _with_outline(builder: TextBuilder, document: PdfDocument, spans: list[Span]) -> ParsedDocument:

@@ -14,7 +14,7 @@ _XML_ENCODING = re.compile(rb"\s*<\?xml[^>]*encoding=[\"']([A-Za-z0-9._-]+)")
 
 
 _PROSE = (".txt", ".text", ".log", ".rst", ".org", ".adoc", ".tex", ".srt", ".vtt")
-_DATA = (".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini")
+_DATA = (".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".conf", ".properties", ".css")
 
 
 def _recognises(content: Content) -> bool:

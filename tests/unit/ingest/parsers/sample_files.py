@@ -129,6 +129,84 @@ def part_of(archive: bytes, name: str) -> bytes:
         return source.read(name)
 
 
+CONTAINER_XML = (
+    '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+    '<rootfile full-path="OEBPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+)
+PACKAGE_OPF = (
+    '<package xmlns="http://www.idpf.org/2007/opf" version="3.0">'
+    '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>员工之书</dc:title></metadata><manifest>'
+    '<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>'
+    '<item id="two" href="text/two%20b.xhtml" media-type="application/xhtml+xml"/>'
+    '<item id="one" href="text/one.xhtml" media-type="application/xhtml+xml"/>'
+    '<item id="cover" href="cover.png" media-type="image/png"/></manifest>'
+    '<spine><itemref idref="cover"/><itemref idref="nav"/><itemref idref="one"/><itemref idref="two"/>'
+    '<itemref idref="gone"/></spine></package>'
+)
+XHTML = (
+    '<?xml version="1.0" encoding="utf-8"?><!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml">'
+    "<head><title>never shown</title></head><body>{}</body></html>"
+)
+
+
+def book_epub(package: str = PACKAGE_OPF) -> bytes:
+    nav = '<nav><ol><li><a href="text/one.xhtml#top">Foreword</a></li></ol></nav>'
+    return zipped(
+        {
+            "mimetype": b"application/epub+zip",
+            "META-INF/container.xml": CONTAINER_XML.encode(),
+            "OEBPS/book.opf": package.encode(),
+            "OEBPS/nav.xhtml": XHTML.format(nav).encode(),
+            "OEBPS/text/two b.xhtml": XHTML.format("<h1>第一章 休假</h1><p>年假十天。</p>").encode(),
+            "OEBPS/text/one.xhtml": XHTML.format("<p>Written for new staff.</p>").encode(),
+        }
+    )
+
+
+def zipped(members: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+MEMO_RTF = (
+    rb"{\rtf1\ansi\ansicpg936{\fonttbl{\f0\fcharset134 SimSun;}{\f1\fcharset0 Arial;}}{\info{\title hidden}}"
+    rb"\f0 \'c4\'ea\'bc\'d9\'ca\'ae\'cc\'ec\'a1\'a3\par\f1 Paid \b monthly\b0 .\par\u30149?\u20551?\par"
+    rb"\trowd Kind\cell Days\cell\row}"
+)
+
+
+def reply_eml(charset: str = "utf-8") -> bytes:
+    """A reply with text and HTML, a forwarded message of HTML only, and a file."""
+    from email.message import EmailMessage
+
+    forwarded = EmailMessage()
+    forwarded["From"], forwarded["Subject"] = "Han <han@example.com>", "Tariff"
+    forwarded.set_content("<p>The tariff is <b>12</b> euro.</p><script>no</script>", subtype="html")
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "李雷 <li@example.com>", "hr@example.com", "关于年假"
+    message["X-Spam"] = "not shown"
+    message.set_content("年假是十天吗？\n", charset=charset)
+    message.add_alternative("<p>the same as HTML</p>", subtype="html")
+    message.add_attachment(forwarded)
+    message.add_attachment(b"%PDF-", maintype="application", subtype="pdf", filename="合同.pdf")
+    return message.as_bytes()
+
+
+POLICY_PY = '''"""Rules of leave."""
+
+import datetime
+
+class Leave(Base):
+    def days(self) -> int:
+        return 10
+
+async def main():
+    pass
+'''
+
 PAGE_HTML = """<!DOCTYPE html>
 <html><head><meta charset="{charset}"><title>休假 &amp; 薪资</title><style>p {{ color: red }}</style></head>
 <body><header><a href="/">Site name</a></header><nav><ul><li>Home</li></ul></nav>

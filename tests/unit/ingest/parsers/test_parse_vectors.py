@@ -116,6 +116,42 @@ VECTORS = (
         sections=(("员工",), ("Numbers",)),
         section_starts=("员工\n\n| 姓名", "Numbers\n\n| 1"),
     ),
+    Vector(
+        "book.epub",
+        made.book_epub(),
+        must=("Foreword\n\nWritten for new staff.\n\n第一章 休假\n\n年假十天。",),
+        must_not=("never shown",),
+        title="员工之书",
+        sections=(("Foreword",), ("第一章 休假",)),
+        section_starts=("Foreword\n\nWritten", "第一章 休假\n\n年假"),
+    ),
+    Vector(
+        "memo.rtf",
+        made.MEMO_RTF,
+        must=("年假十天。\nPaid monthly.\n病假\nKind|Days",),
+        must_not=("SimSun", "hidden"),
+    ),
+    *(
+        Vector(
+            f"reply-{charset}.eml",
+            made.reply_eml(charset),
+            must=(
+                "From: 李雷 <li@example.com>\nTo: hr@example.com\nSubject: 关于年假\n\n年假是十天吗？",
+                "From: Han <han@example.com>\nSubject: Tariff\n\nThe tariff is 12 euro.",
+                "Attachments: 合同.pdf",
+            ),
+            must_not=("the same as HTML", "not shown", "<p>", "script"),
+            title="关于年假",
+        )
+        for charset in ("utf-8", "gb18030")
+    ),
+    Vector(
+        "policy.py",
+        made.POLICY_PY.encode(),
+        must=("    def days(self) -> int:\n        return 10",),
+        sections=(("Leave",), ("main",)),
+        section_starts=("class Leave(Base):", "async def main():"),
+    ),
     html("utf-8", "utf-8"),
     html("utf-8-sig", "iso-8859-1"),
     html("utf-16", "utf-16"),
