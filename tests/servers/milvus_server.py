@@ -68,9 +68,7 @@ class MilvusLite(MilvusServer):
 
 
 class Milvus23(MilvusServer):
-    def __init__(self, data: Path) -> None:
-        super().__init__(data)
-        self._listener = socket.socket()
+    _listener: socket.socket  # while it starts
 
     def command(self) -> list[str]:
         inside = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
