@@ -27,6 +27,7 @@ from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import ExtractiveSummariser
 from models.embedders.base import Embedder
 from rag_service.local.postgres import EmbeddedPostgres
+from rag_service.new_kb import default_chunking
 from rag_service.wiring import make_chunker
 from rerankers.rerank import CoverageReranker
 from retrievers.base import Mode, Scope
@@ -74,7 +75,7 @@ class SeedFlat:
         chunker = RecursiveChunker(characters=500, overlap=0)
         vectors = []
         for document in with_progress(self._documents, self.name):
-            spans = chunker.cut(ParsedDocument(document.text))
+            spans = [piece.span for piece in await chunker.cut(ParsedDocument(document.text))]
             texts = [document.text[span.start : span.end] for span in spans]
             self._chunks += [Found(document.id, text) for text in texts]
             vectors.append(await self._embedder.embed_passages(texts))
@@ -110,7 +111,7 @@ class Service:
 
     async def index(self, documents: Sequence[CorpusDocument], *, kb: str = KB) -> int:
         """Make the knowledge base `kb`; returns the number of its chunks."""
-        target = Target(kb, 1, "pgvector", self._embedder.name, self._settings.ingest.chunk_characters)
+        target = Target(kb, 1, "pgvector", self._embedder.name, default_chunking(self._settings))
         by_name = {f"{document.id}.txt": document for document in documents}
 
         async def parse(path: Path, name: str) -> ParsedDocument:

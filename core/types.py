@@ -28,6 +28,11 @@ Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | Sequence[str]]
 
 
+# Keys of a record's metadata that are ours: what takes a small chunk's place in the prompt (document offsets).
+PARENT_START = "parent_start"
+PARENT_END = "parent_end"
+
+
 class IndexKind(StrEnum):
     """Which of a knowledge base's two indexes."""
 
@@ -132,6 +137,17 @@ class Record:
     def indexed_text(self) -> str:
         """What is embedded and tokenised: the header, a line break, the text."""
         return f"{self.header}\n{self.text}" if self.header else self.text
+
+    @property
+    def parent(self) -> Span | None:
+        """The larger stretch of the document that goes into the prompt in the place of this chunk, if there is one."""
+        start, end = self.metadata.get(PARENT_START), self.metadata.get(PARENT_END)
+        return Span(start, end) if isinstance(start, int) and isinstance(end, int) else None
+
+    @property
+    def table_head(self) -> str:
+        """The header row of the table that the chunk continues: what stands in its header below the first line."""
+        return self.header.partition("\n")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,14 @@ class Intake:
             document.live_revision = None
             return await _queue(session, document, JobKind.DELETE_DOCUMENT)
 
+    async def reread(self, session: AsyncSession, kb: KnowledgeBase) -> int:
+        """Queue the reading of every document that is there in full, as its kb now wants it; returns how many."""
+        found = await documents.ready(session, kb.id)
+        for document in found:
+            document.status = DocumentStatus.QUEUED
+        session.add_all([_job(document, JobKind.INGEST) for document in found])
+        return len(found)
+
     async def move_kb(self, session: AsyncSession, kb: KnowledgeBase, to: str) -> Job:
         """Queue the move of a knowledge base to another store. Raises `Conflict` if it is there or on its way."""
         if kb.store == to:
@@ -152,8 +160,8 @@ class Intake:
         return await _queue_for_kb(session, kb, JobKind.DELETE_KB, None)
 
 
-async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Job:
-    job = Job(
+def _job(document: Document, kind: JobKind) -> Job:
+    return Job(
         id=uuid.uuid4().hex,
         kb_id=document.kb_id,
         kind=kind,
@@ -161,6 +169,10 @@ async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Jo
         document_name=document.name,
         sha256=document.sha256 if kind == JobKind.INGEST else None,
     )
+
+
+async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Job:
+    job = _job(document, kind)
     session.add(job)
     await session.flush()
     await session.refresh(job)

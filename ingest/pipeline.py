@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.errors import Conflict, UnreadableDocument
 from core.text import language, terms
 from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, Record, Vector, derived_id
-from ingest.chunkers.base import Chunker, header, to_records
+from ingest.chunkers.base import Chunker, Chunking, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts
 from models.embedders.base import Embedder
 from stores.base import VectorStore
@@ -38,7 +38,7 @@ class Target:
     generation: int
     store: str
     embedder: str
-    chunk_characters: int
+    chunking: Chunking
 
     def index(self, kind: IndexKind) -> IndexName:
         return IndexName(self.kb_id, self.generation, kind)
@@ -71,7 +71,7 @@ class IngestPipeline:
         self,
         *,
         parse: Parse,
-        make_chunker: Callable[[int], Chunker],
+        make_chunker: Callable[[Chunking], Chunker],
         summariser: Summariser,
         embedder: Embedder,
         stores: LiveStores,
@@ -84,7 +84,7 @@ class IngestPipeline:
 
     def revision(self, target: Target, sha256: str) -> str:
         """Names what `run` would make of this content: same name, same records."""
-        chunker = self._make_chunker(target.chunk_characters)
+        chunker = self._make_chunker(target.chunking)
         return derived_id(sha256, chunker.name, target.embedder, target.generation, RECIPE_VERSION)[:16]
 
     async def run(self, source: Source, target: Target, report: Report) -> Ingested:
@@ -102,10 +102,10 @@ class IngestPipeline:
         title = parsed.title or Path(source.name).stem
 
         await report("chunking", 0, 1)
-        spans = self._make_chunker(target.chunk_characters).cut(parsed)
-        if not spans:
+        pieces = await self._make_chunker(target.chunking).cut(parsed)
+        if not pieces:
             raise UnreadableDocument(f"{source.name} holds no text.")
-        chunks = to_records(spans, parsed, document_id=source.document_id, revision=revision, title=title)
+        chunks = to_records(pieces, parsed, document_id=source.document_id, revision=revision, title=title)
 
         todo = parts(parsed, chunks)
         summaries: list[Summary] = []

@@ -20,6 +20,7 @@ from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind,
 from core.db.session import Database
 from core.errors import NotFound, RagError, Unavailable
 from core.types import IndexKind
+from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
 from ingest.move import Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
@@ -53,7 +54,6 @@ class JobRunner:
         owner: str,
         lease: timedelta,
         max_attempts: int,
-        default_chunk_characters: int,
     ) -> None:
         self._database = database
         self._files = files
@@ -62,7 +62,6 @@ class JobRunner:
         self._owner = owner
         self._lease = lease
         self._max_attempts = max_attempts
-        self._default_chunk_characters = default_chunk_characters
         self._working: set[asyncio.Task[None]] = set()
 
     async def run(self, job_id: str) -> None:
@@ -217,8 +216,7 @@ class JobRunner:
             await store.delete_document(target.index(kind), document_id, keep_revision=keep)
 
     def _target(self, kb: KnowledgeBase) -> Target:
-        characters = kb.settings.get("chunk_characters") or self._default_chunk_characters
-        return Target(kb.id, kb.generation, kb.store, kb.embedder, int(characters))
+        return Target(kb.id, kb.generation, kb.store, kb.embedder, Chunking.of_kb(kb.settings))
 
     async def _finish(self, job: Job) -> None:
         async with self._database.transaction() as session:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from core.text import is_cjk, sentences, terms, weight
@@ -18,8 +19,10 @@ from core.types import ParsedDocument, Record, Span
 from models.llm.base import LLM, Message, Role, SamplingParams, complete
 
 SUMMARY_WEIGHT = 200.0  # Chinese characters (500 Latin ones): fits every embedder's window with its header
-LONG_DOCUMENT_CHUNKS = 12  # from here on sections are summarised, too
-STRETCH_CHUNKS = 10  # how many chunks one section summary covers at most
+LONG_DOCUMENT_CHUNKS = (
+    12  # from here on sections are summarised, too (small chunks with a parent count as one)
+)
+STRETCH_CHUNKS = 10  # how many such chunks one section summary covers at most
 MOST_SENTENCES = 3000  # sentences looked at in one text; more would only cost time
 
 
@@ -47,25 +50,43 @@ class Summariser(Protocol):
 def parts(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]:
     """What to summarise: the document, and for a long one its top sections in stretches of chunks."""
     whole = Part(Span(0, len(document.text)), (), tuple(range(len(chunks))))
-    if len(chunks) < LONG_DOCUMENT_CHUNKS:
+    blocks = list(_blocks(chunks))
+    if len(blocks) < LONG_DOCUMENT_CHUNKS:
         return [whole]
-    return [whole, *_stretches(document, chunks)]
+    return [whole, *_stretches(document, chunks, blocks)]
 
 
-def _stretches(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]:
-    """Neighbouring chunks under the same heading (of the first two levels), `STRETCH_CHUNKS` at most."""
-    result: list[Part] = []
-    group: list[int] = []
-    group_path: tuple[str, ...] = ()
+def _blocks(chunks: Sequence[Record]) -> Iterator[list[int]]:
+    """Chunk by chunk; small chunks that lie in the parent of the first of them count as one."""
+    block: list[int] = []
+    end = 0
     for number, chunk in enumerate(chunks):
-        section = document.section_at(chunk.start)
+        if block and chunk.end > end:
+            yield block
+            block = []
+        if not block:
+            end = chunk.parent.end if chunk.parent else chunk.end
+        block.append(number)
+    if block:
+        yield block
+
+
+def _stretches(
+    document: ParsedDocument, chunks: Sequence[Record], blocks: Sequence[Sequence[int]]
+) -> list[Part]:
+    """Neighbouring blocks under the same heading (of the first two levels), `STRETCH_CHUNKS` at most."""
+    result: list[Part] = []
+    group: list[Sequence[int]] = []
+    group_path: tuple[str, ...] = ()
+    for block in blocks:
+        section = document.section_at(chunks[block[0]].start)
         path = section.path[:2] if section else ()
         if group and (path != group_path or len(group) == STRETCH_CHUNKS):
-            result.append(_part(chunks, group, group_path))
+            result.append(_part(chunks, list(chain(*group)), group_path))
             group = []
         group_path = path
-        group.append(number)
-    result.append(_part(chunks, group, group_path))
+        group.append(block)
+    result.append(_part(chunks, list(chain(*group)), group_path))
     return result
 
 

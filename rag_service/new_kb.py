@@ -6,7 +6,13 @@ import uuid
 
 from core.db.models import KnowledgeBase
 from core.settings import Settings
+from ingest.chunkers.base import Chunking
 from rag_service.wiring import EMBEDDERS
+
+
+def default_chunking(settings: Settings) -> Chunking:
+    """How documents are cut where a knowledge base does not say."""
+    return Chunking(characters=settings.ingest.chunk_characters)
 
 
 async def new_kb(settings: Settings, *, name: str, description: str = "") -> KnowledgeBase:
@@ -21,7 +27,7 @@ async def new_kb(settings: Settings, *, name: str, description: str = "") -> Kno
             embedder=embedder.name,
             dim=embedder.dim,
             generation=1,
-            settings={"chunk_characters": settings.ingest.chunk_characters},
+            settings={"chunking": default_chunking(settings).model_dump(mode="json")},
         )
     finally:
         await embedder.close()

@@ -20,12 +20,20 @@ from celery import Celery
 from core.db.session import Database
 from core.errors import SettingsError
 from core.settings import LlmSettings, Settings, StoreServer
-from ingest.chunkers.base import Chunker
+from core.text import weight
+from ingest.chunkers.base import Chunker, Chunking, Strategy
+from ingest.chunkers.headings import HeadingTreeChunker
+from ingest.chunkers.packing import Packer
+from ingest.chunkers.pages import PageChunker
+from ingest.chunkers.parents import ParentChildChunker
+from ingest.chunkers.recursive import RecursiveChunker
 from ingest.chunkers.sentence import SentenceChunker
+from ingest.chunkers.tables import TableAwareChunker
+from ingest.chunkers.window import SentenceWindowChunker
 from ingest.files import FileStore
 from ingest.intake import Intake
 from ingest.parsers import Limits
-from ingest.pipeline import IngestPipeline
+from ingest.pipeline import IngestPipeline, Parse
 from ingest.queue import Signals, make_celery
 from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
@@ -244,10 +252,45 @@ def make_rewriter(settings: Settings, llm: LLM | None) -> Rewriter:
     return LlmRewriter(llm)
 
 
-def make_chunker(embedder: Embedder, characters: int) -> Chunker:
-    return SentenceChunker(
-        characters=characters, max_tokens=embedder.max_tokens, count_tokens=embedder.count_tokens
+def _recursive(packer: Packer, embedder: Embedder, c: Chunking) -> Chunker:
+    return RecursiveChunker(characters=c.characters, overlap=c.overlap, length=weight)
+
+
+def _semantic(packer: Packer, embedder: Embedder, c: Chunking) -> Chunker:
+    from ingest.chunkers.semantic import SemanticChunker  # numpy
+
+    return SemanticChunker(packer, embedder, breakpoint=c.breakpoint)
+
+
+CHUNKERS: Mapping[Strategy, Callable[[Packer, Embedder, Chunking], Chunker]] = {
+    Strategy.SENTENCE: lambda packer, _, __: SentenceChunker(packer),
+    Strategy.RECURSIVE: _recursive,
+    Strategy.HEADING_TREE: lambda packer, _, __: HeadingTreeChunker(packer),
+    Strategy.PARENT_CHILD: lambda packer, _, c: ParentChildChunker(
+        packer, child_characters=c.child_characters
+    ),
+    Strategy.SENTENCE_WINDOW: lambda packer, _, c: SentenceWindowChunker(packer, window=c.window),
+    Strategy.SEMANTIC: _semantic,
+    Strategy.PAGE: lambda packer, _, __: PageChunker(packer),
+    Strategy.TABLE_AWARE: lambda packer, _, __: TableAwareChunker(packer),
+}
+
+
+def make_parse(settings: Settings) -> Parse:
+    """Reads a file in a child process, within the limits of the settings."""
+    s = settings.ingest
+    return partial(
+        parse_in_child,
+        limits=Limits(max_pages=s.max_pages, max_characters=s.max_characters),
+        timeout_s=s.parse_timeout_s,
+        memory_mb=s.parse_memory_mb,
+        ocr_timeout_s=s.ocr_timeout_s,
     )
+
+
+def make_chunker(embedder: Embedder, chunking: Chunking) -> Chunker:
+    packer = Packer.for_window(chunking.characters, embedder.max_tokens, embedder.count_tokens)
+    return CHUNKERS[chunking.strategy](packer, embedder, chunking)
 
 
 @asynccontextmanager
@@ -279,6 +322,7 @@ class ApiServices:
     intake: Intake
     signals: Signals
     answering: AnsweringPipeline
+    parse: Parse
 
 
 @asynccontextmanager
@@ -305,7 +349,16 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             generator=make_generator(settings, llm, prompts),
         )
         yield ApiServices(
-            settings, database, files, stores, embedder, llm, Intake(database, files), signals, answering
+            settings=settings,
+            database=database,
+            files=files,
+            stores=stores,
+            embedder=embedder,
+            llm=llm,
+            intake=Intake(database, files),
+            signals=signals,
+            answering=answering,
+            parse=make_parse(settings),
         )
 
 
@@ -325,15 +378,7 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
         if llm is not None:
             stack.push_async_callback(llm.close)
         pipeline = IngestPipeline(
-            parse=partial(
-                parse_in_child,
-                limits=Limits(
-                    max_pages=settings.ingest.max_pages, max_characters=settings.ingest.max_characters
-                ),
-                timeout_s=settings.ingest.parse_timeout_s,
-                memory_mb=settings.ingest.parse_memory_mb,
-                ocr_timeout_s=settings.ingest.ocr_timeout_s,
-            ),
+            parse=make_parse(settings),
             make_chunker=partial(make_chunker, embedder),
             summariser=_summariser(llm),
             embedder=embedder,
@@ -349,7 +394,6 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             owner=owner,
             lease=timedelta(seconds=settings.worker.lease_s),
             max_attempts=settings.worker.max_attempts,
-            default_chunk_characters=settings.ingest.chunk_characters,
         )
         yield WorkerServices(runner, signals)
 

@@ -19,7 +19,7 @@ compile() {
 }
 
 compile requirements-dev.lock --extra dev --extra demo --extra llama-cpp --extra redis \
-    --extra milvus --extra elasticsearch --extra mongo --extra ocr "$@"
+    --extra milvus --extra elasticsearch --extra mongo --extra ocr --extra llama-index "$@"
 # The smaller sets take their versions from the largest, so that what is tested is what runs.
 compile requirements-demo.lock --extra demo --constraints requirements-dev.lock
 compile requirements.lock --constraints requirements-dev.lock

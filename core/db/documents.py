@@ -58,6 +58,17 @@ async def page(
     return list((await session.execute(query.order_by(Document.name).limit(limit))).scalars())
 
 
+async def ready(session: AsyncSession, kb_id: str) -> list[Document]:
+    """Those whose newest version readers see, locked until the transaction ends, by id."""
+    query = (
+        select(Document)
+        .where(Document.kb_id == kb_id, Document.status == DocumentStatus.READY)
+        .order_by(Document.id)
+        .with_for_update()
+    )
+    return list((await session.execute(query)).scalars())
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """What a reader needs to know of a document that can be found."""

@@ -100,7 +100,7 @@ async def _accept(
         # Browsers and HTTP libraries write a quotation mark in a file's name as %22 (WHATWG, multipart/form-data).
         name = clean_name((file.filename or "").replace("%22", '"'))
         incoming = await services.files.receive(
-            _chunks(file), max_bytes=services.settings.server.max_upload_mb * 2**20
+            read_in_pieces(file), max_bytes=services.settings.server.max_upload_mb * 2**20
         )
         accepted = await services.intake.accept(kb_id, name, incoming, attributes)
     except RagError as error:
@@ -121,7 +121,8 @@ def _refused(name: str, error: RagError) -> schemas.UploadResult:
     return schemas.UploadResult(name=name, outcome="refused", error=reason)
 
 
-async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
+async def read_in_pieces(file: UploadFile) -> AsyncIterator[bytes]:
+    """The file's bytes, a mebibyte at a time."""
     while chunk := await file.read(COPY_BYTES):
         yield chunk
 

@@ -8,10 +8,12 @@ from fastapi import APIRouter, BackgroundTasks
 
 from core.db import kbs
 from core.db.models import KnowledgeBase
+from ingest.chunkers.base import Chunking
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
 from rag_service.new_kb import new_kb
+from rag_service.wiring import ApiServices, make_chunker
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 
@@ -25,7 +27,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         copies=kb.copies,
         embedder=kb.embedder,
         dimensions=kb.dim,
-        chunk_characters=kb.settings["chunk_characters"],
+        chunking=Chunking.of_kb(kb.settings),
         documents=documents,
         created_at=kb.created_at,
     )
@@ -51,11 +53,16 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
     if body.store is not None:
         kb.store = body.store
     (await services.stores.get(kb.store)).refuse_dimension(kb.dim)
-    if body.chunk_characters is not None:
-        kb.settings = {"chunk_characters": body.chunk_characters}
+    if body.chunking is not None:
+        _set_chunking(services, kb, body.chunking)
     async with services.database.transaction() as session:
         kb = await kbs.create(session, kb)
     return kb_schema(kb, 0)
+
+
+def _set_chunking(services: ApiServices, kb: KnowledgeBase, chunking: Chunking) -> None:
+    make_chunker(services.embedder, chunking)  # raises what is wrong with it before anything is read
+    kb.settings = {**kb.settings, "chunking": chunking.model_dump(mode="json")}
 
 
 @router.get("/{kb}")
@@ -69,11 +76,13 @@ async def get_kb(services: Services, _: AnyKey, kb: str) -> schemas.Kb:
 
 @router.patch("/{kb}")
 async def update_kb(services: Services, _: AdminKey, kb: str, body: schemas.KbUpdate) -> schemas.Kb:
-    """Change name or description."""
-    changes = body.model_dump(exclude_none=True)
+    """Change name or description, or how documents that are read from now on are cut (`…/reread` cuts the rest)."""
+    changes = body.model_dump(exclude_none=True, exclude={"chunking"})
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb, lock=True)
         await kbs.rename(session, found, changes)
+        if body.chunking is not None:
+            _set_chunking(services, found, body.chunking)
         counts = await kbs.searchable_documents(session, [found.id])
     return kb_schema(found, counts[found.id])
 
@@ -87,6 +96,16 @@ async def delete_kb(services: Services, _: AdminKey, kb: str, after: BackgroundT
         job = await services.intake.delete_kb(session, found)
     after.add_task(services.signals.sweep)
     return job_schema(job)
+
+
+@router.post("/{kb}/reread", status_code=202)
+async def reread_kb(services: Services, _: AdminKey, kb: str, after: BackgroundTasks) -> schemas.Reread:
+    """Read all documents again, as after a change of `chunking`. Until one is done readers see it as it was."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        count = await services.intake.reread(session, found)
+    after.add_task(services.signals.sweep)
+    return schemas.Reread(documents=count)
 
 
 @router.post("/{kb}/move", status_code=202)

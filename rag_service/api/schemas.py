@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ingest.chunkers.base import Chunking
 from stores.checks import check_text
 
 T = TypeVar("T")
@@ -93,14 +94,19 @@ class KbCreate(Request):
     store: str | None = Field(
         None, max_length=32, description="Vector store; null: the service's setting.", examples=["pgvector"]
     )
-    chunk_characters: int | None = Field(
-        None, ge=100, le=4000, description="Longest chunk in Chinese characters; null: the service's setting."
+    chunking: Chunking | None = Field(
+        None,
+        description="How documents are cut; null: into sentences, as long as the service's setting says.",
     )
 
 
 class KbUpdate(Request):
     name: KbName | None = None
     description: str | None = Field(None, max_length=2000)
+    chunking: Chunking | None = Field(
+        None,
+        description="How documents that are read from now on are cut: the whole object, not a part of it.",
+    )
 
 
 class KbMove(Request):
@@ -115,9 +121,40 @@ class Kb(BaseModel):
     copies: list[str] = Field(description="Stores that it moved away from and that still hold a copy.")
     embedder: str = Field(examples=["multilingual-e5-small-q4"])
     dimensions: int = Field(examples=[384])
-    chunk_characters: int
+    chunking: Chunking
     documents: int = Field(description="Documents that can be searched.")
     created_at: datetime
+
+
+class PreviewedChunk(BaseModel):
+    """A chunk; `parent_start` and `parent_end`: the text that takes its place in the prompt, where that is another."""
+
+    position: int
+    text: str
+    header: str = Field(description="Embedded and searched with the text, never quoted.")
+    section: str
+    start: int
+    end: int
+    page_start: int | None
+    page_end: int | None
+    tokens: int = Field(description="As the embedder counts them, header included.")
+    parent_start: int | None
+    parent_end: int | None
+
+
+class ChunkPreview(BaseModel):
+    chunking: Chunking
+    name: str = Field(
+        examples=["sentence-400-432"], description="Strategy and parameters, as chunk ids know them."
+    )
+    total: int
+    cut_off: bool = Field(description="The document is longer than what was looked at.")
+    tokens: int = Field(description="Of all chunks together: what embedding the document costs.")
+    chunks: list[PreviewedChunk]
+
+
+class Reread(BaseModel):
+    documents: int = Field(description="Documents that are read again; their jobs tell the progress.")
 
 
 # --- documents and jobs ------------------------------------------------------------------------------------

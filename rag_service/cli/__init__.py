@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from core.errors import RagError
 from rag_service.cli import documents, jobs, kb
 from rag_service.cli.ask import ask, search
+from rag_service.cli.chunks import chunks
 from rag_service.cli.demo import demo
 from rag_service.cli.doctor import doctor
 from rag_service.cli.ingest import ingest
@@ -50,7 +51,7 @@ def version() -> None:
 
 
 app.command()(up)
-for command in (demo, doctor, ingest, search, ask, migrate, api, worker):
+for command in (demo, doctor, ingest, search, ask, chunks, migrate, api, worker):
     app.command()(command)
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")

@@ -123,6 +123,9 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._json("POST", path, json=body)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PATCH", path, json=body)
+
     def delete(self, path: str) -> Any:
         return self._json("DELETE", path)
 

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from rag_service.api.schemas import Job, Kb
-from rag_service.cli.client import kb_path, open_api
+from ingest.chunkers.base import Chunking
+from rag_service.api.schemas import Job, Kb, Reread
+from rag_service.cli.chunks import CharactersOption, MoreOptions, StrategyOption, chunking_of
+from rag_service.cli.client import Api, kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 
 app = typer.Typer(help="List, create, show, move and delete knowledge bases.", no_args_is_help=True)
@@ -31,16 +33,17 @@ def create(
     name: Name,
     description: Annotated[str, typer.Option(help="What it is about.")] = "",
     store: Annotated[str | None, typer.Option(help="Vector store; without: the service's setting.")] = None,
-    chunk_characters: Annotated[
-        int | None, typer.Option(help="Longest chunk, in Chinese characters.")
-    ] = None,
+    strategy: StrategyOption = None,
+    characters: CharactersOption = None,
+    more: MoreOptions = None,
 ) -> None:
     """Create a knowledge base."""
+    chunking = chunking_of(strategy, characters, more)
     body = {
         "name": name,
         "description": description,
         "store": store,
-        "chunk_characters": chunk_characters,
+        "chunking": chunking.model_dump(mode="json") if chunking else None,
     }
     with open_api() as api:
         kb = Kb.model_validate(api.post("/kbs", body))
@@ -52,6 +55,37 @@ def show(name: Name) -> None:
     """Show a knowledge base as JSON."""
     with open_api() as api:
         print_json(api.get(kb_path(name)))
+
+
+@app.command()
+def chunking(
+    name: Name,
+    strategy: StrategyOption = None,
+    characters: CharactersOption = None,
+    more: MoreOptions = None,
+    reread: Annotated[bool, typer.Option(help="Read the documents that are there again.")] = False,
+) -> None:
+    """Change how documents are cut that are read from now on."""
+    wanted = chunking_of(strategy, characters, more) or Chunking()
+    with open_api() as api:
+        api.patch(kb_path(name), {"chunking": wanted.model_dump(mode="json")})
+        typer.echo(f"{name} now cuts documents by {wanted.strategy}, up to {wanted.characters} characters.")
+        if reread:
+            _reread(api, name)
+        else:
+            typer.echo(f"Those that are there stay as they are until: rag-service kb reread {name}")
+
+
+@app.command()
+def reread(name: Name) -> None:
+    """Read all documents again, as after a change of chunking or of the service."""
+    with open_api() as api:
+        _reread(api, name)
+
+
+def _reread(api: Api, name: str) -> None:
+    count = Reread.model_validate(api.post(kb_path(name, "reread"), {})).documents
+    typer.echo(f"{count} documents are read again; rag-service jobs list --kb {name} shows how far.")
 
 
 @app.command()

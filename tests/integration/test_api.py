@@ -83,10 +83,10 @@ def documents(service: Running, kb: str) -> list[dict[str, Any]]:
 
 def test_a_knowledge_base_is_made_read_renamed_and_deleted(service: Running) -> None:
     made = service.client.post(
-        "/kbs", json={"name": "人事-hr.1", "description": "All.", "chunk_characters": 200}
+        "/kbs", json={"name": "人事-hr.1", "description": "All.", "chunking": {"characters": 200}}
     )
     assert made.status_code == 201
-    assert made.json()["chunk_characters"] == 200
+    assert made.json()["chunking"]["characters"] == 200
     assert service.client.get("/kbs/人事-hr.1").json() == made.json()
     assert service.client.get(f"/kbs/{made.json()['id']}").json() == made.json()
     renamed = service.client.patch("/kbs/人事-hr.1", json={"name": "hr", "description": ""}).json()
@@ -115,7 +115,9 @@ def test_two_knowledge_bases_cannot_have_one_name(service: Running) -> None:
         {"name": "a/b"},
         {"name": "a b"},
         {"name": "x" * 65},
-        {"name": "ok", "chunk_characters": 1},
+        {"name": "ok", "chunking": {"characters": 1}},
+        {"name": "ok", "chunking": {"strategy": "magic"}},
+        {"name": "ok", "chunking": {"strategy": "page", "overlap": 10}},
         {"name": "ok", "colour": "red"},
     ],
 )
@@ -663,6 +665,7 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/jobs/{job_id}/events", "/api/v1/kbs/{kb}/search", "/api/v1/kbs/{kb}/ask", "/api/v1/keys"),
         *("/api/v1/kbs/{kb}/conversations", "/api/v1/kbs/{kb}/conversations/{conversation_id}"),
         *("/api/v1/kbs/{kb}/move", "/api/v1/kbs/{kb}/copies/{store}"),
+        *("/api/v1/kbs/{kb}/reread", "/api/v1/kbs/{kb}/preview-chunks"),
         *("/api/v1/keys/{key_id}", "/v1/models", "/v1/models/{model}", "/v1/chat/completions"),
     }
     assert set(document["paths"]) == expected

@@ -112,7 +112,6 @@ class Lab:
             owner=owner,
             lease=timedelta(seconds=30),
             max_attempts=MAX_ATTEMPTS,
-            default_chunk_characters=400,
         )
 
     async def _parse(self, path: Path, name: str) -> ParsedDocument:

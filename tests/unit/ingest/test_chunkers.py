@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from core.text import weight
 from core.types import Page, ParsedDocument, Section, Span
-from ingest.chunkers.base import Chunker, header, to_records
+from ingest.chunkers.base import Chunker, Piece, header, to_records
+from ingest.chunkers.packing import RESERVED_TOKENS, Packer
 from ingest.chunkers.recursive import RecursiveChunker
-from ingest.chunkers.sentence import RESERVED_TOKENS, SentenceChunker
+from ingest.chunkers.sentence import SentenceChunker
 from models.embedders.bundled import BundledEmbedder
 
 LIMIT = 40
@@ -25,7 +27,7 @@ def one_token_each(text: str) -> int:
 
 
 def chunker(characters: int = LIMIT, max_tokens: int = 10_000) -> SentenceChunker:
-    return SentenceChunker(characters=characters, max_tokens=max_tokens, count_tokens=one_token_each)
+    return SentenceChunker(Packer.for_window(characters, max_tokens, one_token_each))
 
 
 def document(*sections: tuple[tuple[str, ...], str], preface: str = "") -> ParsedDocument:
@@ -38,7 +40,11 @@ def document(*sections: tuple[tuple[str, ...], str], preface: str = "") -> Parse
 
 
 def cut(doc: ParsedDocument, by: Chunker) -> list[str]:
-    return [doc.text[span.start : span.end] for span in by.cut(doc)]
+    return [doc.text[span.start : span.end] for span in spans_of(doc, by)]
+
+
+def spans_of(doc: ParsedDocument, by: Chunker) -> list[Span]:
+    return [piece.span for piece in asyncio.run(by.cut(doc))]
 
 
 SENTENCES = st.sampled_from(
@@ -67,7 +73,7 @@ def documents(draw: st.DrawFn) -> ParsedDocument:
 @given(documents())
 @settings(deadline=None)
 def test_chunks_are_ordered_disjoint_trimmed_and_inside_one_section(doc: ParsedDocument) -> None:
-    spans = chunker().cut(doc)
+    spans = spans_of(doc, chunker())
     assert all(a.end <= b.start for a, b in pairwise(spans))
     for span in spans:
         text = doc.text[span.start : span.end]
@@ -92,7 +98,7 @@ def test_no_chunk_is_heavier_than_the_limit_or_has_more_tokens_than_the_window(d
 @given(documents())
 @settings(deadline=None)
 def test_two_neighbours_of_a_section_would_not_have_fitted_into_one(doc: ParsedDocument) -> None:
-    for a, b in pairwise(chunker().cut(doc)):
+    for a, b in pairwise(spans_of(doc, chunker())):
         if doc.section_at(a.start) == doc.section_at(b.start):
             assert weight(doc.text[a.start : b.end]) > LIMIT
 
@@ -127,12 +133,12 @@ def test_a_text_without_any_break_is_cut_all_the_same() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n\t\n "])
 def test_nothing_to_read_gives_no_chunk(text: str) -> None:
-    assert chunker().cut(ParsedDocument(text)) == []
+    assert spans_of(ParsedDocument(text), chunker()) == []
 
 
 def test_chunks_of_the_bundled_embedder_fit_its_window() -> None:
     embedder = BundledEmbedder()
-    by = SentenceChunker(characters=4000, max_tokens=embedder.max_tokens, count_tokens=embedder.count_tokens)
+    by = SentenceChunker(Packer.for_window(4000, embedder.max_tokens, embedder.count_tokens))
     doc = ParsedDocument("龘靐齉爩麤" * 200 + "Antidisestablishmentarianism. " * 60)
     pieces = cut(doc, by)
     assert len(pieces) > 1
@@ -147,7 +153,7 @@ def test_the_name_tells_the_parameters_apart() -> None:
 
 def test_the_recursive_chunker_gives_spans_of_the_text_it_quotes() -> None:
     doc = ParsedDocument("第一段。\n\n第二段很长，有逗号。" * 30)
-    spans = RecursiveChunker(characters=50).cut(doc)
+    spans = spans_of(doc, RecursiveChunker(characters=50))
     assert all(len(span) <= 50 for span in spans)
     assert "".join("".join(doc.text[s.start : s.end].split()) for s in spans) == "".join(doc.text.split())
 
@@ -158,13 +164,13 @@ def test_records_quote_the_document_and_know_their_place() -> None:
         pages=(Page(1, Span(0, 9)), Page(2, Span(9, 24))),
         sections=(Section(("Leave",), Span(9, 24)),),
     )
-    spans = [Span(0, 8), Span(9, 24)]
-    first, second = to_records(spans, doc, document_id="d", revision="r", title="Handbook")
+    pieces = [Piece(Span(0, 8)), Piece(Span(9, 24))]
+    first, second = to_records(pieces, doc, document_id="d", revision="r", title="Handbook")
     assert (first.text, first.header, first.section, first.page_start) == ("Preface.", "Handbook", "", 1)
     assert (second.text, second.header, second.section) == ("Leave\nTen days.", "Handbook > Leave", "Leave")
     assert (second.page_start, second.page_end, second.position) == (2, 2, 1)
-    again = to_records(spans, doc, document_id="d", revision="r", title="Other")
-    other = to_records(spans, doc, document_id="d", revision="s", title="Handbook")
+    again = to_records(pieces, doc, document_id="d", revision="r", title="Other")
+    other = to_records(pieces, doc, document_id="d", revision="s", title="Handbook")
     assert [r.id for r in again] == [first.id, second.id]
     assert not {r.id for r in other} & {first.id, second.id}
 
