@@ -54,6 +54,10 @@ class ServerSettings(Group):
     max_upload_mb: int = Field(100, ge=1, description="Largest file accepted, in MiB.")
     max_request_mb: int = Field(1024, ge=1, description="Largest request body accepted, in MiB.")
     max_files_per_upload: int = Field(100, ge=1, description="Most files in one upload request.")
+    max_archive_files: int = Field(1000, ge=1, description="Most files in one ZIP archive.")
+    max_archive_mb: int = Field(
+        1024, ge=1, description="Largest size of the files in one ZIP archive together, unpacked, in MiB."
+    )
     public_url: str | None = Field(
         None, description="Address under which users reach the service, for links in answers."
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.db import documents, jobs
 from core.db.models import Document, DocumentStatus, Job, JobKind, KnowledgeBase
 from core.db.session import Database
-from core.errors import Conflict, InvalidValue, NotFound
+from core.errors import Conflict, InvalidValue, NotFound, RagError, UnreadableDocument
 from core.types import derived_id
+from ingest.archive import Archive, ArchiveLimits, Entry
 from ingest.files import FileStore, Incoming
 from ingest.parsers import sniff
 
@@ -74,6 +77,49 @@ class Intake:
                 return await self._store(session, kb_id, name, incoming, attributes)
         finally:
             incoming.drop()
+
+    async def accept_archive(
+        self,
+        kb_id: str,
+        name: str,
+        incoming: Incoming,
+        attributes: dict[str, Any] | None,
+        limits: ArchiveLimits,
+        max_file_bytes: int,
+    ) -> AsyncIterator[tuple[str, Accepted | RagError]]:
+        """Accept each file of the ZIP archive `name` as a document `name/path`.
+
+        Yields each document's name and what became of it; a file that is refused does not keep the others out.
+        Raises `UnreadableDocument` if the archive as a whole is refused. Whatever happens, `incoming` is used up.
+        """
+        try:
+            with await asyncio.to_thread(Archive, incoming.path, limits) as archive:
+                for entry in archive.entries:
+                    yield await self._accept_entry(kb_id, name, archive, entry, attributes, max_file_bytes)
+        except UnreadableDocument as error:
+            raise UnreadableDocument(f"{name}: {error.message}", hint=error.hint) from error
+        finally:
+            incoming.drop()
+
+    async def _accept_entry(
+        self,
+        kb_id: str,
+        archive_name: str,
+        archive: Archive,
+        entry: Entry,
+        attributes: dict[str, Any] | None,
+        max_bytes: int,
+    ) -> tuple[str, Accepted | RagError]:
+        name = f"{archive_name}/{entry.name}"
+        try:
+            name = clean_name(name)
+            async with aclosing(archive.blocks(entry)) as blocks:
+                unpacked = await self._files.receive(blocks, max_bytes=max_bytes)
+            return name, await self.accept(kb_id, name, unpacked, attributes)
+        except RagError as error:
+            if error.status >= 500:
+                raise  # the service's trouble, not this file's
+            return name, error
 
     async def _store(
         self,

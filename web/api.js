@@ -61,7 +61,7 @@ export class Api {
     }
   }
 
-  /** Uploads one file; `onProgress` gets the sent share (0 to 1). Resolves to what became of it. */
+  /** Uploads one file; `onProgress` gets the sent share (0 to 1). Resolves to what became of it, or of each file of an archive. */
   upload(kb, file, name, onProgress) {
     // XMLHttpRequest, because fetch does not tell how much of a body is sent.
     return new Promise((resolve, reject) => {
@@ -72,7 +72,7 @@ export class Api {
       request.onerror = () => reject(unreachable());
       request.onload = () => {
         const body = parsed(request.responseText);
-        if (request.status < 300 && body) resolve(body.files[0]);
+        if (request.status < 300 && body) resolve(body.files);
         else reject(this.#refusal(request.status, body));
       };
       const form = new FormData();

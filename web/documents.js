@@ -46,14 +46,20 @@ export class Documents {
 
   async #addOne(kb, file, name, row) {
     try {
-      const result = await this.#uploading(() => this.#api.upload(kb, file, name, (share) => row.sent(share)));
-      row.sameAs = result.same_as;
-      if (result.outcome === "refused") row.fail(result.error);
-      else if (result.outcome === "unchanged") row.finish("unchanged");
-      else await this.#followJob(kb, result.job, row);
+      const results = await this.#uploading(() => this.#api.upload(kb, file, name, (share) => row.sent(share)));
+      const rows = results.length === 1 ? [row] : results.map((result) => new UploadRow(result.name));
+      if (rows[0] !== row) row.element.replaceWith(...rows.map(({ element }) => element)); // the files of an archive
+      await Promise.all(results.map((result, index) => this.#settle(kb, result, rows[index])));
     } catch (error) {
       row.fail(error);
     }
+  }
+
+  async #settle(kb, result, row) {
+    row.sameAs = result.same_as;
+    if (result.outcome === "refused") row.fail(result.error);
+    else if (result.outcome === "unchanged") row.finish("unchanged");
+    else await this.#followJob(kb, result.job, row).catch((error) => row.fail(error));
   }
 
   async #followJob(kb, job, row) {

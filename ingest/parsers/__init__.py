@@ -27,10 +27,12 @@ from ingest.parsers.sniff import OLE, content_of, is_html_page, signature_of
 from ingest.parsers.text import TEXT
 from ingest.parsers.xlsx import XLSX
 
-__all__ = ["FORMATS", "Format", "Limits", "NeedsRecognition", "parse", "sniff"]
+__all__ = ["FORMATS", "ZIP_EXTENSION", "Format", "Limits", "NeedsRecognition", "parse", "sniff"]
 
 # In this order a file without extension is tried.
 FORMATS = (PDF, DOCX, PPTX, XLSX, EPUB, RTF, IMAGE, TEXT, HTML, MARKDOWN, CSV, MAIL, CODE)
+
+ZIP_EXTENSION = ".zip"  # `ingest.archive` unpacks them
 
 _log = logging.getLogger(__name__)
 # Old Office formats, and encrypted new ones, are both OLE containers.
@@ -88,6 +90,10 @@ def sniff(path: Path, name: str) -> Format:
                 f"{name} is named like {candidate.label}, but its content looks like {_looks_like(content)}.",
                 hint="Give it the extension of its real type, or save it again.",
             )
+    if extension == ZIP_EXTENSION:
+        raise UnreadableDocument(
+            f"{name} is an archive inside an archive, which is not opened.", hint="Upload it by itself."
+        )
     raise UnreadableDocument(f"{name}: files of type {extension} cannot be read.", hint=_supported())
 
 
@@ -122,4 +128,5 @@ def _old_office(name: str, extension: str, content: Content) -> UnreadableDocume
 
 
 def _supported() -> str:
-    return f"Supported are {', '.join(extension for known in FORMATS for extension in known.extensions)}."
+    extensions = [extension for known in FORMATS for extension in known.extensions]
+    return f"Supported are {', '.join([*extensions, ZIP_EXTENSION])}."

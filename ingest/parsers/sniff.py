@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from ingest.parsers.base import Content
 
 _HEAD = 64 * 1024  # bytes
 _MAX_TYPES = 2**20  # bytes of [Content_Types].xml; real ones have a few KiB
+
+# The ends of a ZIP: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.14 to 4.3.16
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = 20  # bytes
+_LONGEST_COMMENT = 0xFFFF
+_MAX_LIST = 8 * 2**20  # bytes of the list of parts: 100,000 of them
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -54,10 +62,30 @@ def content_of(path: Path) -> Content:
 
 def _office_types(path: Path) -> str:
     try:
+        if list_length(path) > _MAX_LIST:
+            return ""
         with zipfile.ZipFile(path) as archive, archive.open("[Content_Types].xml") as stream:
             return stream.read(_MAX_TYPES).decode("utf-8", errors="replace")
     except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
         return ""
+
+
+def list_length(path: Path) -> int:
+    """The length in bytes of a ZIP's list of files, as `zipfile` will read it: it needs ten times that in memory.
+
+    Raises `BadZipFile` if there is none.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(max(0, size - _END.size - _LONGEST_COMMENT - _LOCATOR64 - _END64.size))
+        tail = stream.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END.size:
+        raise zipfile.BadZipFile("it has no list of files")
+    at64 = at - _LOCATOR64 - _END64.size
+    if at64 >= 0 and tail[at64 : at64 + 4] == b"PK\x06\x06":
+        return int(_END64.unpack_from(tail, at64)[8])
+    return int(_END.unpack_from(tail, at)[5])
 
 
 def signature_of(content: Content) -> str | None:

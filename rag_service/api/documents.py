@@ -16,7 +16,8 @@ from starlette.formparsers import MultiPartException
 from core.db import documents, kbs
 from core.db.models import Document
 from core.errors import BadRequest, InvalidValue, NotFound, RagError
-from ingest.intake import clean_name
+from ingest.archive import ArchiveLimits, is_archive
+from ingest.intake import Accepted, clean_name
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
@@ -66,7 +67,8 @@ async def upload(
     A name that exists already gets a new version; readers see the old one until the new one is complete.
     The same bytes again do no work; under a new name neither: they are kept once, under the first name, which the
     response gives as `same_as`, and with its attributes. Of several files, those that cannot be read are reported
-    one by one.
+    one by one. A ZIP archive is unpacked: each of its files becomes a document `archive.zip/path` with a result of
+    its own.
     """
     async with services.database.transaction() as session:
         kb_id = (await kbs.by_name(session, kb)).id
@@ -79,40 +81,53 @@ async def upload(
                     "There is no file in the request.", hint="Send it as multipart field `file`."
                 )
             attributes = _attributes(form)
-            results = [await _accept(services, kb_id, file, attributes) for file in files]
+            results = [
+                result for file in files for result in await _accept(services, kb_id, file, attributes)
+            ]
     except MultiPartException as error:
         raise BadRequest(f"The upload cannot be read: {error.message}") from error
-    if len(results) == 1 and isinstance(results[0], RagError):
-        raise results[0]
+    if len(results) == 1 and isinstance(results[0][1], RagError):
+        raise results[0][1]
     after.add_task(services.signals.sweep)
-    return schemas.UploadResponse(
-        files=[
-            _refused(file.filename or "", result) if isinstance(result, RagError) else result
-            for file, result in zip(files, results, strict=True)
-        ]
-    )
+    return schemas.UploadResponse(files=[_outcome(name, result) for name, result in results])
 
 
 async def _accept(
     services: ApiServices, kb_id: str, file: UploadFile, attributes: dict[str, Any] | None
-) -> schemas.UploadResult | RagError:
+) -> list[tuple[str, Accepted | RagError]]:
+    """What became of a file, or of each file of an archive, by name."""
+    limits = services.settings.server
+    max_bytes = limits.max_upload_mb * 2**20
+    # Browsers and HTTP libraries write a quotation mark in a file's name as %22 (WHATWG, multipart/form-data).
+    name = (file.filename or "").replace("%22", '"')
+    results: list[tuple[str, Accepted | RagError]] = []
     try:
-        # Browsers and HTTP libraries write a quotation mark in a file's name as %22 (WHATWG, multipart/form-data).
-        name = clean_name((file.filename or "").replace("%22", '"'))
-        incoming = await services.files.receive(
-            read_in_pieces(file), max_bytes=services.settings.server.max_upload_mb * 2**20
-        )
-        accepted = await services.intake.accept(kb_id, name, incoming, attributes)
+        name = clean_name(name)
+        incoming = await services.files.receive(read_in_pieces(file), max_bytes=max_bytes)
+        if not is_archive(name):
+            results.append((name, await services.intake.accept(kb_id, name, incoming, attributes)))
+            return results
+        archive_limits = ArchiveLimits(limits.max_archive_files, limits.max_archive_mb * 2**20)
+        async for each in services.intake.accept_archive(
+            kb_id, name, incoming, attributes, archive_limits, max_bytes
+        ):
+            results.append(each)
     except RagError as error:
         if error.status >= 500:
             raise  # the service's trouble, not this file's
-        return error
+        results.append((name, error))
+    return results
+
+
+def _outcome(name: str, result: Accepted | RagError) -> schemas.UploadResult:
+    if isinstance(result, RagError):
+        return _refused(name, result)
     return schemas.UploadResult(
         name=name,
-        outcome="queued" if accepted.job else "unchanged",
-        document_id=accepted.document_id,
-        job=job_schema(accepted.job) if accepted.job else None,
-        same_as=accepted.same_as,
+        outcome="queued" if result.job else "unchanged",
+        document_id=result.document_id,
+        job=job_schema(result.job) if result.job else None,
+        same_as=result.same_as,
     )
 
 

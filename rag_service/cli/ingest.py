@@ -102,9 +102,10 @@ def add_files(
                 jobs.append((result, result.job))
             else:
                 outcomes.append(result if isinstance(result, Outcome) else _outcome(result))
+    total = len(outcomes) + len(jobs)  # an archive is one file and many results
     for result, job in jobs:
         for state in api.follow(job):
-            report(f"{state.stage} {result.name}", len(outcomes), len(files))
+            report(f"{state.stage} {result.name}", len(outcomes), total)
         outcomes.append(replace(_finished(result.name, state), same_as=result.same_as))
     return outcomes
 

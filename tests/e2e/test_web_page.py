@@ -6,8 +6,10 @@ profile of its own. A page that logs an error or breaks its content security pol
 
 from __future__ import annotations
 
+import io
 import re
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +188,20 @@ def test_a_refused_file_says_why_and_the_others_are_taken(open_page: Open) -> No
     page.set_input_files("#files", files)
     expect(page.locator("#uploads .failed .error")).to_contain_text(".exe")
     expect(page.locator("#uploads .done .name")).to_have_text("good.md", timeout=INGEST_TIMEOUT_MS)
+
+
+def test_the_files_of_an_archive_are_listed_one_by_one(open_page: Open) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("tool.exe", "no document")
+        archive.writestr("休假.md", LEAVE)
+    page = open_page()
+    page.set_input_files(
+        "#files", {"name": "all.zip", "mimeType": "application/zip", "buffer": buffer.getvalue()}
+    )
+    expect(page.locator("#uploads .failed .error")).to_contain_text(".exe")
+    expect(page.locator("#uploads .done .name")).to_have_text("all.zip/休假.md", timeout=INGEST_TIMEOUT_MS)
+    expect(page.locator("#uploads li")).to_have_count(2)
 
 
 def test_a_file_that_is_there_under_another_name_says_so(open_page: Open, kb: KnowledgeBase) -> None:

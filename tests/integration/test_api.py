@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,9 +217,37 @@ def test_of_many_files_those_that_cannot_be_read_are_reported_one_by_one(service
     assert list(service.settings.files_dir.joinpath("incoming").iterdir()) == []
 
 
+def test_each_file_of_a_zip_becomes_a_document(service: Running) -> None:
+    kb = service.new_kb("zipped")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("policies/leave.md", LEAVE_MD)
+        archive.writestr("../../休假.md", CHINESE_MD)
+        archive.writestr("movie.mp4", b"\x00\x00\x00\x18ftypmp42")
+        archive.writestr("inner.zip", b"PK\x03\x04")
+        archive.writestr("large.txt", b"x" * (2**20 + 1))
+    results = service.upload(kb, {"hr/all.zip": buffer.getvalue(), "expenses.txt": EXPENSES_TXT})
+    assert [(r["name"], r["outcome"]) for r in results] == [
+        ("hr/all.zip/policies/leave.md", "queued"),
+        ("hr/all.zip/休假.md", "queued"),
+        ("hr/all.zip/movie.mp4", "refused"),
+        ("hr/all.zip/inner.zip", "refused"),
+        ("hr/all.zip/large.txt", "refused"),
+        ("expenses.txt", "queued"),
+    ]
+    assert "archive inside an archive" in results[3]["error"]["message"]
+    service.work()
+    [passage, *_] = service.search(kb, "How long is parental leave?")
+    assert passage["document_name"] == "hr/all.zip/policies/leave.md"
+    again = service.upload(kb, {"hr/all.zip": buffer.getvalue()})
+    assert [r["outcome"] for r in again] == ["unchanged", "unchanged", "refused", "refused", "refused"]
+    assert list(service.settings.files_dir.joinpath("incoming").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "content", "status", "code"),
     [
+        ("broken.zip", b"PK\x03\x04 no more", 422, "unreadable-document"),
         ("empty.md", b"", 422, "unreadable-document"),
         ("large.txt", b"x" * (2**20 + 1), 413, "too-large"),
         ("huge.txt", b"x" * (4 * 2**20), 413, "too-large"),
