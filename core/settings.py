@@ -176,6 +176,16 @@ class IngestSettings(Group):
         le=4000,
         description="Longest chunk in Chinese characters; 2.5 times as many in alphabetic scripts.",
     )
+    transcription_url: str | None = Field(
+        None,
+        description="Base URL (usually ending in `/v1`) of a server with OpenAI's protocol that writes down "
+        "recordings. Unset: recordings are refused.",
+    )
+    transcription_model: str = Field("whisper-1", description="Name of its speech model.")
+    transcription_key: SecretStr | None = Field(None, description="Key for it, if it asks for one.")
+    transcription_timeout_s: float = Field(
+        1800.0, gt=0, description="Longest wait for the transcript of one recording (seconds)."
+    )
     summarise: Literal["auto", "llm", "extractive"] = Field(
         "auto",
         description="Who writes summaries: the LLM, or sentence selection. `auto`: the LLM if there is one on a server "

@@ -277,15 +277,29 @@ CHUNKERS: Mapping[Strategy, Callable[[Packer, Embedder, Chunking], Chunker]] = {
 
 
 def make_parse(settings: Settings) -> Parse:
-    """Reads a file in a child process, within the limits of the settings."""
+    """Reads a file in a child process, within the limits of the settings; a recording by a transcription server."""
     s = settings.ingest
-    return partial(
+    limits = Limits(max_pages=s.max_pages, max_characters=s.max_characters)
+    parse = partial(
         parse_in_child,
-        limits=Limits(max_pages=s.max_pages, max_characters=s.max_characters),
+        limits=limits,
         timeout_s=s.parse_timeout_s,
         memory_mb=s.parse_memory_mb,
         ocr_timeout_s=s.ocr_timeout_s,
     )
+    if s.transcription_url is None:
+        return parse
+    from ingest.recordings import ParseWithTranscription
+    from models.transcription import Transcriber
+
+    key = s.transcription_key.get_secret_value() if s.transcription_key else None
+    transcriber = Transcriber(
+        url=s.transcription_url,
+        model=s.transcription_model,
+        api_key=key,
+        timeout_s=s.transcription_timeout_s,
+    )
+    return ParseWithTranscription(parse, transcriber, limits)
 
 
 def make_chunker(embedder: Embedder, chunking: Chunking) -> Chunker:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from core.errors import RagError, UnreadableDocument
 from core.types import ParsedDocument
+from ingest.parsers.audio import AUDIO
 from ingest.parsers.base import Content, Format, Limits
 from ingest.parsers.code import CODE
 from ingest.parsers.csv import CSV
@@ -30,7 +31,7 @@ from ingest.parsers.xlsx import XLSX
 __all__ = ["FORMATS", "ZIP_EXTENSION", "Format", "Limits", "NeedsRecognition", "parse", "sniff"]
 
 # In this order a file without extension is tried.
-FORMATS = (PDF, DOCX, PPTX, XLSX, EPUB, RTF, IMAGE, TEXT, HTML, MARKDOWN, CSV, MAIL, CODE)
+FORMATS = (PDF, DOCX, PPTX, XLSX, EPUB, RTF, IMAGE, TEXT, HTML, MARKDOWN, CSV, MAIL, CODE, AUDIO)
 
 ZIP_EXTENSION = ".zip"  # `ingest.archive` unpacks them
 
