@@ -31,6 +31,7 @@ from rag_service.new_kb import default_chunking
 from rag_service.wiring import make_chunker
 from rerankers.rerank import CoverageReranker
 from retrievers.base import Mode, Scope
+from retrievers.documents import StoredDocuments
 from retrievers.rewrite import FollowUpRules
 from retrievers.two_stage import TwoStageRetriever
 from stores.live import LiveStores
@@ -102,7 +103,7 @@ class Service:
         self._store = store
         self._settings = settings
         self._retriever = TwoStageRetriever(
-            embedder=embedder, database=database, documents=settings.retrieval.documents
+            embedder=embedder, documents=StoredDocuments(database), chosen=settings.retrieval.documents
         )
 
     @property

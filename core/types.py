@@ -31,6 +31,9 @@ Metadata = Mapping[str, Scalar | Sequence[str]]
 # Keys of a record's metadata that are ours: what takes a small chunk's place in the prompt (document offsets).
 PARENT_START = "parent_start"
 PARENT_END = "parent_end"
+# Of a section's summary: the positions of the first and last chunk that it is about.
+FIRST_CHUNK = "first_chunk"
+LAST_CHUNK = "last_chunk"
 
 
 class IndexKind(StrEnum):
@@ -209,12 +212,14 @@ class Passage:
 
     @property
     def text(self) -> str:
-        """The text that goes into the prompt: the kept spans in order, gaps marked by an ellipsis."""
+        """The text that goes into the prompt: the kept spans in order, gaps marked by an ellipsis.
+
+        In front of it the header row of the table that it continues, if it does.
+        """
         record = self.record
-        if not self.spans:
-            return record.text
         pieces = (record.text[s.start - record.start : s.end - record.start].strip() for s in self.spans)
-        return " … ".join(pieces)
+        kept = " … ".join(pieces) if self.spans else record.text
+        return f"{record.table_head}\n{kept}" if record.table_head else kept
 
     def with_score(self, score: float) -> Passage:
         return replace(self, score=score)

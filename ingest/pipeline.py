@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from core.errors import Conflict, UnreadableDocument
 from core.text import language, terms
-from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, Record, Vector, derived_id
+from core.types import (
+    FIRST_CHUNK,
+    LAST_CHUNK,
+    EmbeddedRecord,
+    IndexKind,
+    IndexName,
+    ParsedDocument,
+    Record,
+    Vector,
+    derived_id,
+)
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts
 from models.embedders.base import Embedder
@@ -192,6 +202,7 @@ def _summary_record(summary: Summary, position: int, document_id: str, revision:
         start=part.span.start,
         end=part.span.end,
         position=position,
+        metadata={FIRST_CHUNK: part.chunks[0], LAST_CHUNK: part.chunks[-1]} if position else {},
     )
 
 

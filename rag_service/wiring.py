@@ -55,6 +55,8 @@ from rerankers.compress import SentenceCompressor
 from rerankers.order import BestAtBothEnds
 from rerankers.rerank import CoverageReranker
 from retrievers.base import Rewriter
+from retrievers.documents import StoredDocuments
+from retrievers.expand import Expander
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
@@ -349,12 +351,14 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         signals = Signals(_celery(settings), database)
         stack.callback(signals.close)
         prompts = make_prompts(settings)
+        documents = StoredDocuments(database)
         answering = AnsweringPipeline(
             database=database,
             rewriter=make_rewriter(settings, llm),
             retriever=TwoStageRetriever(
-                embedder=embedder, database=database, documents=settings.retrieval.documents
+                embedder=embedder, documents=documents, chosen=settings.retrieval.documents
             ),
+            expander=Expander(documents),
             reranker=CoverageReranker(),
             support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),
             compressor=SentenceCompressor(),

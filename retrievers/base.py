@@ -59,6 +59,11 @@ class Retrieved:
 
 
 class Retriever(Protocol):
-    async def retrieve(self, query: Query, scope: Scope, *, mode: Mode, pool: int) -> Retrieved:
-        """At most `pool` passages of documents that readers can see."""
+    async def retrieve(
+        self, query: Query, scope: Scope, *, mode: Mode, pool: int, recursive: bool = False
+    ) -> Retrieved:
+        """At most `pool` passages of documents that readers can see.
+
+        `recursive`: summaries of sections choose sections, as those of documents choose documents.
+        """
         ...

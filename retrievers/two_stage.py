@@ -6,35 +6,85 @@ As a union it never loses what a flat search finds; the strict mode is for huge 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from core.db import documents
 from core.db.documents import Live
-from core.db.session import Database
 from core.errors import NotFound
 from core.text import question_terms, terms
-from core.types import Hit, IndexKind, Passage, Query, Record, Vector
+from core.types import FIRST_CHUNK, LAST_CHUNK, Hit, IndexKind, Passage, Query, Record, Vector
 from models.embedders.base import Embedder
 from retrievers import fusion
 from retrievers.base import Mode, Retrieved, Scope
-from stores.filters import And, Filter, In
+from retrievers.documents import Documents
+from stores.filters import And, Eq, Filter, Gte, In, Lte, Or
+
+MOST_SECTIONS = 20  # chosen by a recursive search
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A stretch of a document's chunks whose summary was found."""
+
+    document_id: str
+    first: int
+    last: int
+    score: float
+
+    def holds(self, chunk: Record) -> bool:
+        return self.document_id == chunk.document_id and self.first <= chunk.position <= self.last
+
+    @property
+    def where(self) -> Filter:
+        return And(
+            (
+                Eq("document_id", self.document_id),
+                Gte("position", self.first),
+                Lte("position", self.last),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What the summary stage chose: documents with their scores in [0, 1], and (recursive) sections of them."""
+
+    documents: dict[str, float] = field(default_factory=dict)
+    sections: tuple[_Section, ...] = ()
+
+    @property
+    def whole(self) -> dict[str, float]:
+        """The chosen documents of which no section is chosen."""
+        parted = {section.document_id for section in self.sections}
+        return {i: score for i, score in self.documents.items() if i not in parted}
+
+    @property
+    def where(self) -> Filter:
+        whole = In("document_id", tuple(self.whole))
+        return Or((whole, *(section.where for section in self.sections))) if self.sections else whole
+
+    def score(self, chunk: Record) -> float:
+        inside = [section.score for section in self.sections if section.holds(chunk)]
+        return max(inside, default=self.whole.get(chunk.document_id, 0.0))
 
 
 class TwoStageRetriever:
     """Searches the two indexes of a knowledge base by vector and by keyword, and fuses what it finds."""
 
-    def __init__(self, *, embedder: Embedder, database: Database, documents: int) -> None:
+    def __init__(self, *, embedder: Embedder, documents: Documents, chosen: int) -> None:
         self._embedder = embedder
-        self._database = database
-        self._documents = documents  # how many the summary stage chooses
+        self._documents = documents
+        self._most_chosen = chosen  # documents that the summary stage chooses
 
-    async def retrieve(self, query: Query, scope: Scope, *, mode: Mode, pool: int) -> Retrieved:
+    async def retrieve(
+        self, query: Query, scope: Scope, *, mode: Mode, pool: int, recursive: bool = False
+    ) -> Retrieved:
         if scope.document_ids == ():
             return Retrieved((), {"candidates": 0})
         vectors = await self._embedder.embed_queries(query.searches)
         found = await asyncio.gather(
             *(
-                self._search(text, vector, scope, mode=mode, pool=pool)
+                self._search(text, vector, scope, mode=mode, pool=pool, recursive=recursive)
                 for text, vector in zip(query.searches, vectors, strict=True)
             )
         )
@@ -44,20 +94,20 @@ class TwoStageRetriever:
             if known is None or passage.score > known.score:
                 best[passage.record.id] = passage
         ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))[:pool]
-        return Retrieved(tuple(ranked), {"candidates": len(best), "mode": mode.value})
+        return Retrieved(tuple(ranked), {"candidates": len(best), "mode": mode.value, "recursive": recursive})
 
     async def _search(
-        self, text: str, vector: Vector, scope: Scope, *, mode: Mode, pool: int
+        self, text: str, vector: Vector, scope: Scope, *, mode: Mode, pool: int, recursive: bool
     ) -> list[Passage]:
         words = question_terms(text)
         try:
-            chosen = {} if mode == Mode.FLAT else await self._choose_documents(words, vector, scope)
-            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, list(chosen))
+            chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
+            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen.where)
             stats = await scope.store.term_stats(scope.index(IndexKind.CHUNKS), words)
         except NotFound:  # nothing was ever indexed here
             return []
         records = {hit.record.id: hit.record for hit in [*dense, *lexical]}
-        live = await self._live(records.values())
+        live = await self._documents.live({record.document_id for record in records.values()})
         kept = [r for r in records.values() if _is_live(r, live)]
         if not kept:
             return []
@@ -65,7 +115,7 @@ class TwoStageRetriever:
         keyword = {hit.record.id: hit.score for hit in lexical}
         idf = fusion.inverse_document_frequency(stats, words)
         covered = [fusion.coverage(idf, set(terms(record.indexed_text))) for record in kept]
-        summary = [chosen.get(record.document_id, 0.0) for record in kept]
+        summary = [chosen.score(record) for record in kept]
         scores = fusion.convex(
             [cosines[r.id] for r in kept],
             [keyword.get(r.id, 0.0) for r in kept],
@@ -77,10 +127,10 @@ class TwoStageRetriever:
             for record, score, cover, part in zip(kept, scores, covered, summary, strict=True)
         ]
 
-    async def _choose_documents(self, words: Sequence[str], vector: Vector, scope: Scope) -> dict[str, float]:
-        """The documents whose summaries fit best, with a score in [0, 1] (1: the best)."""
+    async def _choose(self, words: Sequence[str], vector: Vector, scope: Scope, recursive: bool) -> _Chosen:
+        """The documents (and sections of them) whose summaries fit best, with scores in [0, 1] (1: the best)."""
         index, where = scope.index(IndexKind.SUMMARIES), _within(scope.document_ids)
-        k = 3 * self._documents  # a long document has several summaries
+        k = 3 * self._most_chosen  # a long document has several summaries
         dense, lexical = await asyncio.gather(
             scope.store.search_dense(index, vector, k=k, where=where),
             scope.store.search_text(index, words, k=k, where=where),
@@ -89,16 +139,15 @@ class TwoStageRetriever:
             zip([h.record.id for h in lexical], fusion.by_maximum([h.score for h in lexical]), strict=True)
         )
         closeness = fusion.min_max([hit.score for hit in dense])
+        near = {hit.record.id: close for hit, close in zip(dense, closeness, strict=True)}
+        summaries = {hit.record.id: hit.record for hit in [*dense, *lexical]}
+        scores = {i: 0.7 * near.get(i, 0.0) + 0.3 * keyword.get(i, 0.0) for i in summaries}
         best: dict[str, float] = {}
-        for hit, close in zip(dense, closeness, strict=True):
-            score = 0.7 * close + 0.3 * keyword.pop(hit.record.id, 0.0)
-            best[hit.record.document_id] = max(best.get(hit.record.document_id, 0.0), score)
-        for hit in lexical:
-            if hit.record.id in keyword:
-                score = 0.3 * keyword[hit.record.id]
-                best[hit.record.document_id] = max(best.get(hit.record.document_id, 0.0), score)
+        for record in summaries.values():
+            best[record.document_id] = max(best.get(record.document_id, 0.0), scores[record.id])
         ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
-        return dict(ranked[: self._documents])
+        documents = dict(ranked[: self._most_chosen])
+        return _Chosen(documents, _sections(summaries.values(), scores, documents) if recursive else ())
 
     async def _find_chunks(
         self,
@@ -107,16 +156,16 @@ class TwoStageRetriever:
         scope: Scope,
         mode: Mode,
         pool: int,
-        chosen: Sequence[str],
+        inside: Filter,
     ) -> tuple[list[Hit], list[Hit]]:
         """Chunks by vector and by keyword: inside the chosen documents, and (unless strict) everywhere."""
         index, store = scope.index(IndexKind.CHUNKS), scope.store
-        everywhere, inside = _within(scope.document_ids), _within(tuple(chosen))
+        everywhere = _within(scope.document_ids)
         searches: list[Filter | None] = []
         if mode != Mode.STRICT:
             searches.append(everywhere)
         if mode != Mode.FLAT:
-            searches.append(And((inside, everywhere)) if everywhere and inside else inside)
+            searches.append(And((inside, everywhere)) if everywhere else inside)
         dense = await asyncio.gather(
             *(store.search_dense(index, vector, k=pool, where=where) for where in searches)
         )
@@ -138,9 +187,18 @@ class TwoStageRetriever:
             scores |= {hit.record.id: hit.score for hit in hits}
         return {record.id: scores.get(record.id, 0.0) for record in records}
 
-    async def _live(self, records: Iterable[Record]) -> dict[str, Live]:
-        async with self._database.transaction() as session:
-            return await documents.live(session, {record.document_id for record in records})
+
+def _sections(
+    summaries: Iterable[Record], scores: Mapping[str, float], documents: Collection[str]
+) -> tuple[_Section, ...]:
+    """The best sections of the chosen documents."""
+    found = []
+    for record in summaries:
+        first, last = record.metadata.get(FIRST_CHUNK), record.metadata.get(LAST_CHUNK)
+        if record.document_id in documents and isinstance(first, int) and isinstance(last, int):
+            found.append(_Section(record.document_id, first, last, scores[record.id]))
+    found.sort(key=lambda section: (-section.score, section.document_id, section.first))
+    return tuple(found[:MOST_SECTIONS])
 
 
 def _within(document_ids: tuple[str, ...] | None) -> Filter | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, text
+from sqlalchemy import ColumnElement, Select, Text, delete, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
@@ -112,13 +113,35 @@ async def put_text(session: AsyncSession, document_id: str, revision: str, parse
 
 async def get_text(session: AsyncSession, document_id: str, revision: str) -> ParsedDocument | None:
     row = await session.get(DocumentText, (document_id, revision))
-    if row is None:
-        return None
+    return _parsed(row.text, row.title, row.pages, row.sections) if row else None
+
+
+async def get_layout(session: AsyncSession, document_id: str, revision: str) -> ParsedDocument | None:
+    """Title, pages and sections of a revision, with an empty text."""
+    query = select(DocumentText.title, DocumentText.pages, DocumentText.sections)
+    row = (await session.execute(_of_revision(query, document_id, revision))).one_or_none()
+    return _parsed("", row.title, row.pages, row.sections) if row else None
+
+
+async def stretch(session: AsyncSession, document_id: str, revision: str, span: Span) -> str | None:
+    """The characters at `span`; None if the revision is gone."""
+    query = select(func.substr(DocumentText.text, span.start + 1, len(span), type_=Text))
+    found: str | None = (
+        await session.execute(_of_revision(query, document_id, revision))
+    ).scalar_one_or_none()
+    return found
+
+
+def _of_revision(query: Select[Any], document_id: str, revision: str) -> Select[Any]:
+    return query.where(DocumentText.document_id == document_id, DocumentText.revision == revision)
+
+
+def _parsed(text: str, title: str | None, pages: list[Any], sections: list[Any]) -> ParsedDocument:
     return ParsedDocument(
-        text=row.text,
-        title=row.title,
-        pages=tuple(Page(number, Span(start, end)) for number, start, end in row.pages),
-        sections=tuple(Section(tuple(path), Span(start, end)) for path, start, end in row.sections),
+        text=text,
+        title=title,
+        pages=tuple(Page(number, Span(start, end)) for number, start, end in pages),
+        sections=tuple(Section(tuple(path), Span(start, end)) for path, start, end in sections),
     )
 
 

@@ -1,4 +1,6 @@
-"""From a question to a cited answer: rewrite → retrieve → rerank → compress → order → prompt → generate → cite.
+"""From a question to a cited answer.
+
+rewrite → retrieve → rerank → expand → compress → order → prompt → generate → cite
 
 Every stage is an object with one method; one that is off is an object that changes nothing. Each reports
 to the trace. A stage that only improves the answer may fail: it is left out and the answer says so; the
@@ -25,7 +27,9 @@ from rag_service.answering.support import SupportCheck
 from rag_service.answering.trace import Trace
 from rerankers.base import Compressor, Orderer, Reranker
 from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
+from retrievers.expand import Expander
 from retrievers.rewrite import AsIs
+from retrievers.structure import Structure
 
 NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found in the knowledge base."}
 
@@ -39,6 +43,7 @@ class Ask:
     top_k: int
     pool: int
     mode: Mode
+    structure: Structure = field(default_factory=Structure)
     history: tuple[Turn, ...] = ()
     template: str | None = None
 
@@ -74,6 +79,7 @@ class AnsweringPipeline:
         rewriter: Rewriter,
         retriever: Retriever,
         reranker: Reranker,
+        expander: Expander,
         support: SupportCheck,
         compressor: Compressor,
         orderer: Orderer,
@@ -84,6 +90,7 @@ class AnsweringPipeline:
         self._rewriter = rewriter
         self._retriever = retriever
         self._reranker = reranker
+        self._expander = expander
         self._support = support
         self._compressor = compressor
         self._orderer = orderer
@@ -156,12 +163,20 @@ class AnsweringPipeline:
             stage.outputs = len(query.searches)
             stage.notes = {"searches": list(query.searches)}
         with trace.stage("retrieve", inputs=len(query.searches)) as stage:
-            retrieved = await self._retriever.retrieve(query, ask.scope, mode=ask.mode, pool=ask.pool)
+            retrieved = await self._retriever.retrieve(
+                query, ask.scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
+            )
             stage.outputs = len(retrieved.passages)
             stage.notes = dict(retrieved.notes)
         with trace.stage("rerank", inputs=len(retrieved.passages)) as stage:
-            passages = await self._rerank(query, retrieved.passages, ask.top_k, trace)
+            most = self._expander.wanted(retrieved.passages, ask.top_k, ask.structure)
+            ranked = await self._rerank(query, retrieved.passages, most, trace)
+            stage.outputs = len(ranked)
+        with trace.stage("expand", inputs=len(ranked)) as stage:
+            expanded = await self._expander.expand(ranked, top_k=ask.top_k, how=ask.structure)
+            passages = list(expanded.passages)
             stage.outputs = len(passages)
+            stage.notes = dict(expanded.notes)
         with trace.stage("support", inputs=len(passages)) as stage:
             found = self._support.supported(query.standalone, passages)
             stage.outputs = int(found)

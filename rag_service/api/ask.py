@@ -22,6 +22,7 @@ from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import problem_of
 from rag_service.wiring import ApiServices
 from retrievers.base import Mode, Scope, Turn
+from retrievers.structure import Structure, StructureChoice
 
 router = APIRouter(prefix="/kbs/{kb}", tags=["search and ask"])
 Filters = dict[str, str | int | float | bool | list[str]]
@@ -34,7 +35,13 @@ async def search(
     """The passages that fit the query best, best first, without asking a language model."""
     found_kb = await find_kb(services, kb)
     ask = await make_ask(
-        services, found_kb, body.query, top_k=body.top_k, mode=body.mode, filters=body.filters
+        services,
+        found_kb,
+        body.query,
+        top_k=body.top_k,
+        mode=body.mode,
+        filters=body.filters,
+        structure=body.structure,
     )
     trace = Trace()
     passages = await services.answering.search(ask, trace)
@@ -65,6 +72,7 @@ async def ask(
         top_k=body.top_k,
         mode=body.mode,
         filters=body.filters,
+        structure=body.structure,
         template=body.template,
         history=history,
     )
@@ -149,6 +157,7 @@ async def make_ask(
     top_k: int | None = None,
     mode: str | None = None,
     filters: Filters | None = None,
+    structure: StructureChoice | None = None,
     template: str | None = None,
     history: tuple[Turn, ...] = (),
 ) -> Ask:
@@ -167,6 +176,7 @@ async def make_ask(
         top_k=top_k or defaults.top_k,
         pool=max(defaults.pool, top_k or 0),
         mode=Mode(mode or defaults.mode),
+        structure=Structure.chosen(kb.settings.get("structure"), structure),
         history=history,
         template=template,
     )

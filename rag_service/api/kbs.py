@@ -14,6 +14,7 @@ from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, enco
 from rag_service.api.jobs import job_schema
 from rag_service.new_kb import new_kb
 from rag_service.wiring import ApiServices, make_chunker
+from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 
@@ -28,6 +29,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         embedder=kb.embedder,
         dimensions=kb.dim,
         chunking=Chunking.of_kb(kb.settings),
+        structure=StructureChoice.model_validate(kb.settings.get("structure", {})),
         documents=documents,
         created_at=kb.created_at,
     )
@@ -53,16 +55,18 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
     if body.store is not None:
         kb.store = body.store
     (await services.stores.get(kb.store)).refuse_dimension(kb.dim)
-    if body.chunking is not None:
-        _set_chunking(services, kb, body.chunking)
+    _set_options(services, kb, body)
     async with services.database.transaction() as session:
         kb = await kbs.create(session, kb)
     return kb_schema(kb, 0)
 
 
-def _set_chunking(services: ApiServices, kb: KnowledgeBase, chunking: Chunking) -> None:
-    make_chunker(services.embedder, chunking)  # raises what is wrong with it before anything is read
-    kb.settings = {**kb.settings, "chunking": chunking.model_dump(mode="json")}
+def _set_options(services: ApiServices, kb: KnowledgeBase, body: schemas.KbOptions) -> None:
+    """Keep what the request says about cutting and searching; what it does not say stays."""
+    if body.chunking is not None:
+        make_chunker(services.embedder, body.chunking)  # raises what is wrong before anything is read
+    options = body.model_dump(mode="json", include={"chunking", "structure"}, exclude_none=True)
+    kb.settings = {**kb.settings, **options}
 
 
 @router.get("/{kb}")
@@ -76,13 +80,13 @@ async def get_kb(services: Services, _: AnyKey, kb: str) -> schemas.Kb:
 
 @router.patch("/{kb}")
 async def update_kb(services: Services, _: AdminKey, kb: str, body: schemas.KbUpdate) -> schemas.Kb:
-    """Change name or description, or how documents that are read from now on are cut (`…/reread` cuts the rest)."""
-    changes = body.model_dump(exclude_none=True, exclude={"chunking"})
+    """Change name or description, or how documents are searched, or how those are cut that are read from now on
+    (`…/reread` cuts the rest)."""
+    changes = body.model_dump(exclude_none=True, include={"name", "description"})
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb, lock=True)
         await kbs.rename(session, found, changes)
-        if body.chunking is not None:
-            _set_chunking(services, found, body.chunking)
+        _set_options(services, found, body)
         counts = await kbs.searchable_documents(session, [found.id])
     return kb_schema(found, counts[found.id])
 

@@ -30,6 +30,7 @@ from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
 from rag_service.api.schemas import Body
 from retrievers.base import Turn
+from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 MODEL_PREFIX = "kb:"
@@ -66,6 +67,7 @@ class Retrieval(BaseModel):
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Literal["union", "strict", "flat"] | None = None
     filters: dict[str, str | int | float | bool | list[str]] | None = None
+    structure: StructureChoice | None = None
 
 
 class ChatRequest(Body):
@@ -110,6 +112,7 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         top_k=body.retrieval.top_k,
         mode=body.retrieval.mode,
         filters=body.retrieval.filters,
+        structure=body.retrieval.structure,
         history=history[-services.settings.answer.history_turns :] if history else (),
     )
     chat = _Chat(ask, Links(services, request, kb.name), body)

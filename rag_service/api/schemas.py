@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest.chunkers.base import Chunking
+from retrievers.structure import StructureChoice
 from stores.checks import check_text
 
 T = TypeVar("T")
@@ -88,25 +89,31 @@ KbName = Annotated[
 ]
 
 
-class KbCreate(Request):
+class KbOptions(Request):
+    """How a knowledge base cuts and searches its documents; what is null stays as it is (at first: the defaults)."""
+
+    chunking: Chunking | None = Field(
+        None,
+        description="How documents are cut that are read from now on: the whole object, not a part of it.",
+    )
+    structure: StructureChoice | None = Field(
+        None,
+        description="What the search does with the structure of documents, where a request does not say: the whole "
+        "object, not a part of it.",
+    )
+
+
+class KbCreate(KbOptions):
     name: KbName
     description: str = Field("", max_length=2000, examples=["Everything new colleagues ask."])
     store: str | None = Field(
         None, max_length=32, description="Vector store; null: the service's setting.", examples=["pgvector"]
     )
-    chunking: Chunking | None = Field(
-        None,
-        description="How documents are cut; null: into sentences, as long as the service's setting says.",
-    )
 
 
-class KbUpdate(Request):
+class KbUpdate(KbOptions):
     name: KbName | None = None
     description: str | None = Field(None, max_length=2000)
-    chunking: Chunking | None = Field(
-        None,
-        description="How documents that are read from now on are cut: the whole object, not a part of it.",
-    )
 
 
 class KbMove(Request):
@@ -122,6 +129,7 @@ class Kb(BaseModel):
     embedder: str = Field(examples=["multilingual-e5-small-q4"])
     dimensions: int = Field(examples=[384])
     chunking: Chunking
+    structure: StructureChoice
     documents: int = Field(description="Documents that can be searched.")
     created_at: datetime
 
@@ -259,6 +267,10 @@ class SearchRequest(Request):
         None, description="How the summary index is used: see `retrieval.mode` in the settings."
     )
     filters: Filters | None = None
+    structure: StructureChoice | None = Field(
+        None,
+        description="What the search does with the structure of documents; null: as the knowledge base says.",
+    )
     trace: bool = False
 
 
@@ -303,6 +315,10 @@ class AskRequest(Request):
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Mode | None = None
     filters: Filters | None = None
+    structure: StructureChoice | None = Field(
+        None,
+        description="What the search does with the structure of documents; null: as the knowledge base says.",
+    )
     template: str | None = Field(
         None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."
     )

@@ -118,3 +118,25 @@ def test_a_reader_may_not_preview_nor_read_again(service: Running) -> None:
     with service.as_(key) as reader:
         assert reader.post("/kbs/guarded/reread").status_code == 403
         assert reader.post("/kbs/guarded/preview-chunks", data={"document_id": "x"}).status_code == 403
+
+
+def test_a_child_is_found_and_its_parent_is_the_passage_unless_a_request_says_otherwise(
+    service: Running,
+) -> None:
+    made(service, "parents", strategy="parent-child", characters=100, child_characters=20)
+    service.upload("parents", {"handbook.md": HANDBOOK})
+    service.work()
+    question = "How long is parental leave?"
+    whole = service.search("parents", question)
+    assert whole[0]["text"] == HANDBOOK[whole[0]["start"] : whole[0]["end"]]
+    assert "Annual leave is ten days." in whole[0]["text"]
+    child = service.search("parents", question, structure={"parents": False, "neighbours": False})
+    assert child[0]["text"] == "Parental leave is 16 weeks."
+    service.client.patch("/kbs/parents", json={"structure": {"parents": False, "neighbours": False}})
+    assert service.client.get("/kbs/parents").json()["structure"]["parents"] is False
+    assert service.search("parents", question) == child
+    assert service.search("parents", question, structure={"parents": True, "neighbours": True}) == whole
+    answer = service.ask("parents", question, structure={"parents": True}, trace=True)
+    assert answer["citations"][0]["quote"] == "Parental leave is 16 weeks."
+    [expand] = [stage for stage in answer["trace"] if stage["stage"] == "expand"]
+    assert expand["notes"]["parents"] > 0

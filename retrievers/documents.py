@@ -1,0 +1,59 @@
+"""What does retrieval have to know of documents? Which can be found, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.db import documents
+from core.db.documents import Live
+from core.db.session import Database
+from core.types import ParsedDocument, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of one revision of a document."""
+
+    document_id: str
+    revision: str
+    span: Span
+
+
+class Documents(Protocol):
+    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
+        """Those of the documents that readers can find."""
+        ...
+
+    async def texts(self, places: Sequence[Place]) -> list[str | None]:
+        """What stands at each place; None where the revision is gone."""
+        ...
+
+    async def layout(self, document_id: str, revision: str) -> ParsedDocument | None:
+        """The pages and sections of a document; its `text` is empty. None if the revision is gone."""
+        ...
+
+
+class StoredDocuments:
+    """The documents in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
+        async with self._database.transaction() as session:
+            return await documents.live(session, document_ids)
+
+    async def texts(self, places: Sequence[Place]) -> list[str | None]:
+        if not places:
+            return []
+        async with self._database.transaction() as session:
+            return [
+                await documents.stretch(session, place.document_id, place.revision, place.span)
+                for place in places
+            ]
+
+    async def layout(self, document_id: str, revision: str) -> ParsedDocument | None:
+        async with self._database.transaction() as session:
+            return await documents.get_layout(session, document_id, revision)

@@ -1,0 +1,87 @@
+"""The two-stage search over a memory store, with the real embedder: modes, and recursion into sections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from kept_documents import KeptDocuments, indexed
+
+from core.types import ParsedDocument, Passage, Query, Section, Span
+from ingest.chunkers.base import Chunking
+from models.embedders.bundled import BundledEmbedder
+from retrievers.base import Mode, Scope
+from retrievers.two_stage import TwoStageRetriever
+
+SUBJECTS = {
+    "leave": "Employees take annual leave of ten days, and sick leave with a doctor's note.",
+    "travel": "Business trips are booked by the travel desk, and flights go in economy class.",
+    "safety": "In case of fire leave the building by the stairs and meet at the car park.",
+}
+
+
+def manual() -> ParsedDocument:
+    """Three sections of five chunks each: a long document, whose sections have summaries."""
+    text, sections = "", []
+    for name, sentence in SUBJECTS.items():
+        body = "".join(f"{sentence} Rule {n} on {name}.\n\n" for n in range(5))
+        sections.append(Section((name,), Span(len(text), len(text) + len(body))))
+        text += body
+    return ParsedDocument(text, title="Manual", sections=tuple(sections))
+
+
+@pytest.fixture(scope="module")
+def found_in() -> Iterator[tuple[Scope, KeptDocuments, BundledEmbedder]]:
+    embedder = BundledEmbedder()
+    documents = {"manual": manual(), "menu": ParsedDocument("The canteen offers soup on Mondays.")}
+    scope, kept = asyncio.run(indexed(documents, Chunking(characters=50), embedder))
+    yield scope, kept, embedder
+    asyncio.run(embedder.close())
+
+
+async def retrieve(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder], question: str, mode: Mode, *, recursive: bool
+) -> list[Passage]:
+    scope, kept, embedder = found_in
+    retriever = TwoStageRetriever(embedder=embedder, documents=kept, chosen=1)
+    query = Query(question, (question,))
+    return list((await retriever.retrieve(query, scope, mode=mode, pool=40, recursive=recursive)).passages)
+
+
+FIRE = "Where do I go in case of fire?"
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_every_mode_finds_the_section_that_answers(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder], mode: Mode, recursive: bool
+) -> None:
+    found = await retrieve(found_in, FIRE, mode, recursive=recursive)
+    assert found[0].record.section == "safety"
+
+
+async def test_a_strict_search_stays_in_the_chosen_document_a_union_does_not(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    strict = await retrieve(found_in, FIRE, Mode.STRICT, recursive=False)
+    union = await retrieve(found_in, FIRE, Mode.UNION, recursive=False)
+    assert {p.record.document_id for p in strict} == {"manual"}
+    assert {p.record.document_id for p in union} == {"manual", "menu"}
+
+
+async def test_recursion_scores_chunks_by_their_section_s_summary(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    flat = await retrieve(found_in, FIRE, Mode.UNION, recursive=False)
+    assert len({p.summary for p in flat if p.record.document_id == "manual"}) == 1
+    recursive = await retrieve(found_in, FIRE, Mode.UNION, recursive=True)
+    best = {p.record.section: p.summary for p in recursive}
+    assert best["safety"] > max(best["leave"], best["travel"])
+
+
+async def test_a_strict_recursive_search_leaves_out_other_sections(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    found = await retrieve(found_in, FIRE, Mode.STRICT, recursive=True)
+    assert {p.record.section for p in found} < set(SUBJECTS)
