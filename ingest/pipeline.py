@@ -33,7 +33,7 @@ from models.embedders.base import Embedder
 from stores.base import VectorStore
 from stores.live import LiveStores
 
-RECIPE_VERSION = 1  # raise it when parsing or chunking changes, so that re-uploads are read again
+RECIPE_VERSION = 2  # raise it when parsing or chunking changes, so that re-uploads are read again
 BATCH = 16  # chunks embedded and written at a time: bounds memory and makes progress visible
 
 Parse = Callable[[Path, str], Awaitable[ParsedDocument]]

@@ -140,11 +140,7 @@ class TextBuilder:
 
     def page(self) -> None:
         """Begin the next page, slide or sheet."""
-        if len(self._pages) >= self._limits.max_pages:
-            raise UnreadableDocument(
-                f"The document has more than {self._limits.max_pages} pages.",
-                hint="Split it, or raise `ingest.max_pages`.",
-            )
+        check_pages(len(self._pages) + 1, self._limits)
         self._pages.append(None)
 
     def add(self, text: str, *, gap: str = PARAGRAPH) -> int | None:
@@ -212,6 +208,15 @@ class TextBuilder:
             following = span.start
             pages.append(Page(number, span))
         return tuple(reversed(pages))
+
+
+def check_pages(pages: int, limits: Limits) -> None:
+    """Raise `UnreadableDocument` if these are too many."""
+    if pages > limits.max_pages:
+        raise UnreadableDocument(
+            f"The document has more than {limits.max_pages} pages.",
+            hint="Split it, or raise `ingest.max_pages`.",
+        )
 
 
 def too_much_text(limits: Limits) -> UnreadableDocument:

@@ -42,6 +42,15 @@ _NOT_TEXT = frozenset(
 _BOILERPLATE_ROLES = frozenset(
     ("navigation", "banner", "contentinfo", "search", "complementary", "menu", "alert")
 )
+# Whole words of `class` or `id` that name what no reader came for; the second line has makers of cookie banners.
+_BOILERPLATE_NAMES = re.compile(
+    "(?:cookie|gdpr|consent)s?[-_]?(?:banner|bar|consent|container|dialog|info|law|manager|message|modal|notice|overlay"
+    "|popup|prompt|settings|wall)[\\w-]*|onetrust[\\w-]*|cybotcookiebot\\w*|cc-window|usercentrics-root|didomi-host"
+    "|breadcrumbs?|pagination|skip-?(?:link|nav|to-content)|share-?(?:bar|buttons|links)|social-?(?:icons|links|share)"
+    "|site-(?:header|footer)|related-(?:articles|posts)|newsletter-(?:form|signup)|advert(?:isement)?s?",
+    re.I,
+)
+_NAMED_SHARE = 0.3  # of the page's text: what holds more is the page itself, whatever it is called
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
     "address article blockquote body caption center dd details div dl dt fieldset figcaption figure header hgroup "
@@ -98,6 +107,17 @@ def _drop_boilerplate(page: HtmlElement) -> None:
     for element in list(page.iter()):
         if not isinstance(element.tag, str) or _is_boilerplate(element):
             _drop(element)
+    most = _NAMED_SHARE * len(page.text_content())
+    for element in list(page.iter()):
+        if _is_named_boilerplate(element) and len(element.text_content()) < most:
+            _drop(element)
+
+
+def _is_named_boilerplate(element: HtmlElement) -> bool:
+    if element.tag in ("html", "body", "main", "article", *_HEADINGS):
+        return False
+    names = f"{element.get('class') or ''} {element.get('id') or ''}".split()
+    return any(map(_BOILERPLATE_NAMES.fullmatch, names))
 
 
 def _drop(element: HtmlElement) -> None:
@@ -116,8 +136,17 @@ def _is_boilerplate(element: HtmlElement) -> bool:
         or "display:none" in style
         or element.get("hreflang") is not None  # the list of the page's other languages
         or "mw-editsection" in (element.get("class") or "")  # "[edit]" beside each heading of a wiki
-        or (element.tag == "header" and element.getparent() is not None and element.getparent().tag == "body")
+        or (element.tag == "header" and _is_of_the_site(element))
     )
+
+
+def _is_of_the_site(header: HtmlElement) -> bool:
+    """Whether this is no article's header: it stands on the page itself, or outside articles and without a title."""
+    parent = header.getparent()
+    if parent is None or parent.tag == "body":
+        return parent is not None
+    inside = any(True for _ in header.iterancestors("article", "main", "section"))
+    return not inside and header.find(".//h1") is None
 
 
 def _main_part(page: HtmlElement) -> HtmlElement:

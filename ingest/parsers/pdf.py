@@ -1,7 +1,8 @@
 """How is a PDF read? Its text page by page, scanned pages by OCR, and its outline (bookmarks) as sections.
 
-pdfium gives the text in the order of the file, with a line break where a line ends. A bookmark names only a
-page, so a section starts where the bookmark's title stands on that page, else at the top of the page.
+pdfium gives the text in the order of the file, with a line break where a line ends. Headers and footers that only
+repeat are left out. A bookmark names only a page, so a section starts where the bookmark's title stands on that page,
+else at the top of the page.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from core.errors import UnreadableDocument
 from core.types import ParsedDocument, Span
-from ingest.parsers.base import Content, Format, Limits, TextBuilder
+from ingest.parsers.base import Content, Format, Limits, TextBuilder, check_pages, clean, too_much_text
 from ingest.parsers.ocr import INSTALL, LONGEST_SIDE, TALL, Recogniser, recogniser
+from ingest.parsers.running_lines import without_running_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,14 +64,25 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
 
 def _add_pages(builder: TextBuilder, document: PdfDocument, limits: Limits) -> list[Span]:
     """Append each page's text; returns where it lies, a span of no length for an empty page."""
-    reader: Recogniser | None = None
     spans: list[Span] = []
-    unread = 0
-    for number in range(len(document)):
+    for text in without_running_lines(_page_texts(document, limits)):
         builder.page()
+        start = builder.add(text)
+        end = builder.length
+        spans.append(Span(end, end) if start is None else Span(start, end))
+    return spans
+
+
+def _page_texts(document: PdfDocument, limits: Limits) -> list[str]:
+    """The text of each page, recognised where it is a picture."""
+    check_pages(len(document), limits)
+    reader: Recogniser | None = None
+    texts: list[str] = []
+    characters = unread = 0
+    for number in range(len(document)):
         page = document[number]
         try:
-            text = _text(page)
+            text = clean(_text(page))
             if _is_scan(page, text):
                 reader = reader or recogniser(limits)
                 if reader is None:
@@ -78,11 +91,12 @@ def _add_pages(builder: TextBuilder, document: PdfDocument, limits: Limits) -> l
                     text = max(text, reader.text(_picture(page)), key=len)
         finally:
             page.close()
-        start = builder.add(text)
-        end = builder.length
-        spans.append(Span(end, end) if start is None else Span(start, end))
-    _check_unread(unread, len(spans))
-    return spans
+        texts.append(text)
+        characters += len(text)
+        if characters > limits.max_characters:
+            raise too_much_text(limits)
+    _check_unread(unread, len(texts))
+    return texts
 
 
 def _check_unread(unread: int, pages: int) -> None:

@@ -38,35 +38,41 @@ VERBOSE = {
 
 @dataclass
 class FakeServer:
-    """Answers every request with the same status and body, after `silence_s`."""
+    """Answers every request with the same status and body; a silent one waits until the client is gone."""
 
     status: int = 200
     body: str = json.dumps(VERBOSE)
-    silence_s: float = 0.0
+    silent: bool = False
     requests: list[bytes] = field(default_factory=list)
     url: str = ""
+    handlers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.handlers.append(asyncio.create_task(self.handle(reader, writer)))
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         self.requests.append(head + await reader.readexactly(int(length.split(b":")[1])))
-        await asyncio.sleep(self.silence_s)
+        if self.silent:
+            await reader.read()
         body = self.body.encode()
         writer.write(
             b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
             % (self.status, len(body))
             + body
         )
-        await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
 
 @asynccontextmanager
 async def serving(fake: FakeServer) -> AsyncIterator[FakeServer]:
-    server = await asyncio.start_server(fake.handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(fake.accept, "127.0.0.1", 0)
     fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     async with server:
         yield fake
+    await asyncio.gather(*fake.handlers, return_exceptions=True)
 
 
 async def read(folder: Path, url: str | None, name: str = "meetings/周会.wav", **more: str) -> ParsedDocument:
@@ -116,7 +122,7 @@ async def test_a_transcript_without_times_has_no_sections(tmp_path: Path) -> Non
         (FakeServer(503, "{}"), ModelUnavailable, "answers 503"),
         (FakeServer(200, "<html>"), ModelError, "not OpenAI's protocol"),
         (FakeServer(200, '{"text": " "}'), UnreadableDocument, "nothing is said"),
-        (FakeServer(silence_s=5), ModelTimeout, "longer than 0.3 s"),
+        (FakeServer(silent=True), ModelTimeout, "longer than 0.3 s"),
     ],
     ids=lambda value: value.status if isinstance(value, FakeServer) else "",
 )

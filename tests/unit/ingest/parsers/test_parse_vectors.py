@@ -230,3 +230,23 @@ def test_a_file_without_extension_is_read_by_its_content(read: Read) -> None:
 def test_deeply_nested_pages_are_read(read: Read) -> None:
     page = "<html><body>" + "<div>" * 1500 + "core" + "</div>" * 1500 + "<p>after</p></body></html>"
     assert read("deep.html", page.encode()).text == "core\n\nafter"
+
+
+BANNERS = """<html><body class="cookie-banner-open"><div id="page">
+<header><a>ACME Corp</a></header>
+<div class="nav breadcrumb">Home / Pumps</div>
+<div class="content"><header><h1>Pumps</h1></header><p>{text}</p>
+<p class="cookie-recipe">Oat cookies need butter.</p><ul class="share-buttons"><li>Tweet</li></ul></div>
+<div id="onetrust-banner-sdk"><p>We value your privacy.</p></div>
+<section class="cookie-notice"><h2>Cookies</h2><p>Accept all</p></section></div></body></html>"""
+
+
+def test_banners_and_other_boilerplate_are_left_out_by_their_names(read: Read) -> None:
+    text = "The pump is replaced every 4000 hours. " * 5
+    document = read("pump.html", BANNERS.format(text=text).encode())
+    assert document.text == f"Pumps\n\n{text.strip()}\n\nOat cookies need butter."
+
+
+def test_a_page_that_is_all_banner_by_name_is_read(read: Read) -> None:
+    page = b"<html><body><div class='cookie-notice'><p>Our cookies, at length.</p></div></body></html>"
+    assert read("cookies.html", page).text == "Our cookies, at length."
