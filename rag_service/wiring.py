@@ -57,6 +57,7 @@ from rerankers.rerank import CoverageReranker
 from retrievers.base import Rewriter
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
+from retrievers.narrow import Narrower
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
@@ -354,6 +355,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         documents = StoredDocuments(database)
         answering = AnsweringPipeline(
             database=database,
+            narrower=Narrower(database),
             rewriter=make_rewriter(settings, llm),
             retriever=TwoStageRetriever(
                 embedder=embedder, documents=documents, chosen=settings.retrieval.documents

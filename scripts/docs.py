@@ -178,7 +178,8 @@ curl -H "Authorization: Bearer $KEY" -F file=@leave.docx -F 'attributes={"depart
 
 **Filters** of search and ask compare with these attributes: `{"department": ["hr", "finance"], "year": 2026}` finds
 documents of one of the two departments and of that year. Types must match: 2026 does not find `"2026"`, and `"Hr"` does
-not find `"hr"`. Documents without the attribute do not match, so an unknown attribute finds nothing.
+not find `"hr"`. Documents without the attribute do not match, so an unknown attribute finds nothing. `filter` is a tree
+with more operators: [steer the search](howto/search.md).
 
 **Work** is done by jobs: what answers `202` returns a job, `GET /api/v1/jobs/{job_id}` tells how far it is.
 

@@ -87,16 +87,6 @@ async def live(session: AsyncSession, document_ids: Collection[str]) -> dict[str
     return {row.id: Live(row.id, row.name, row.live_revision) for row in await session.execute(query)}
 
 
-async def with_attributes(
-    session: AsyncSession, kb_id: str, attributes: dict[str, list[object]]
-) -> list[str]:
-    """Ids of the documents whose every named attribute has one of the values given for it."""
-    query = select(Document.id).where(Document.kb_id == kb_id)
-    for key, values in attributes.items():
-        query = query.where(or_(*(Document.attributes.contains({key: value}) for value in values)))
-    return list((await session.execute(query)).scalars())
-
-
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:
     """Keep the parsed text of a revision (again is fine)."""
     await session.merge(

@@ -1,6 +1,6 @@
 """From a question to a cited answer.
 
-rewrite → retrieve → rerank → expand → compress → order → prompt → generate → cite
+rewrite → filter → retrieve → rerank → expand → compress → order → prompt → generate → cite
 
 Every stage is an object with one method; one that is off is an object that changes nothing. Each reports
 to the trace. A stage that only improves the answer may fail: it is left out and the answer says so; the
@@ -28,8 +28,11 @@ from rag_service.answering.trace import Trace
 from rerankers.base import Compressor, Orderer, Reranker
 from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
+from retrievers.fields import DeclaredField
+from retrievers.narrow import Narrower
 from retrievers.rewrite import AsIs
 from retrievers.structure import Structure
+from stores.filters import Filter
 
 NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found in the knowledge base."}
 
@@ -44,6 +47,8 @@ class Ask:
     pool: int
     mode: Mode
     structure: Structure = field(default_factory=Structure)
+    where: Filter | None = None
+    fields: tuple[DeclaredField, ...] = ()
     history: tuple[Turn, ...] = ()
     template: str | None = None
 
@@ -76,6 +81,7 @@ class AnsweringPipeline:
         self,
         *,
         database: Database,
+        narrower: Narrower,
         rewriter: Rewriter,
         retriever: Retriever,
         reranker: Reranker,
@@ -87,6 +93,7 @@ class AnsweringPipeline:
         generator: Generator,
     ) -> None:
         self._database = database
+        self._narrower = narrower
         self._rewriter = rewriter
         self._retriever = retriever
         self._reranker = reranker
@@ -162,9 +169,10 @@ class AnsweringPipeline:
             query = await self._rewrite(ask, trace)
             stage.outputs = len(query.searches)
             stage.notes = {"searches": list(query.searches)}
+        scope = await self._narrow(query, ask, trace)
         with trace.stage("retrieve", inputs=len(query.searches)) as stage:
             retrieved = await self._retriever.retrieve(
-                query, ask.scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
+                query, scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
             )
             stage.outputs = len(retrieved.passages)
             stage.notes = dict(retrieved.notes)
@@ -181,6 +189,16 @@ class AnsweringPipeline:
             found = self._support.supported(query.standalone, passages)
             stage.outputs = int(found)
         return _Search(query, passages, found)
+
+    async def _narrow(self, query: Query, ask: Ask, trace: Trace) -> Scope:
+        fields = ask.fields if ask.structure.fields else ()
+        if ask.where is None and not fields:
+            return ask.scope
+        with trace.stage("filter", inputs=len(fields)) as stage:
+            narrowed = await self._narrower.narrow(query.standalone, ask.scope, ask.where, fields)
+            stage.outputs = len(narrowed.scope.document_ids or ())
+            stage.notes = narrowed.notes
+        return narrowed.scope
 
     async def _rewrite(self, ask: Ask, trace: Trace) -> Query:
         try:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse
 
-from core.db import conversations, documents, kbs
+from core.db import conversations, kbs
 from core.db.models import ApiKey, KnowledgeBase
 from core.types import Citation, Passage
 from rag_service.answering.citations import CitedText
@@ -22,7 +22,10 @@ from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import problem_of
 from rag_service.wiring import ApiServices
 from retrievers.base import Mode, Scope, Turn
+from retrievers.fields import declared
+from retrievers.filter_json import parse_filter
 from retrievers.structure import Structure, StructureChoice
+from stores.filters import And, Filter, In
 
 router = APIRouter(prefix="/kbs/{kb}", tags=["search and ask"])
 Filters = dict[str, str | int | float | bool | list[str]]
@@ -41,6 +44,7 @@ async def search(
         top_k=body.top_k,
         mode=body.mode,
         filters=body.filters,
+        tree=body.filter,
         structure=body.structure,
     )
     trace = Trace()
@@ -72,6 +76,7 @@ async def ask(
         top_k=body.top_k,
         mode=body.mode,
         filters=body.filters,
+        tree=body.filter,
         structure=body.structure,
         template=body.template,
         history=history,
@@ -157,29 +162,36 @@ async def make_ask(
     top_k: int | None = None,
     mode: str | None = None,
     filters: Filters | None = None,
+    tree: dict[str, Any] | None = None,
     structure: StructureChoice | None = None,
     template: str | None = None,
     history: tuple[Turn, ...] = (),
 ) -> Ask:
     """The question with its scope and the settings' defaults."""
     defaults = services.settings.retrieval
-    document_ids = None
-    if filters:
-        wanted: dict[str, list[object]] = {
-            name: list(value) if isinstance(value, list) else [value] for name, value in filters.items()
-        }
-        async with services.database.transaction() as session:
-            document_ids = tuple(await documents.with_attributes(session, kb.id, wanted))
     return Ask(
         question=question,
-        scope=Scope(kb.id, kb.generation, await services.stores.get(kb.store), document_ids),
+        scope=Scope(kb.id, kb.generation, await services.stores.get(kb.store)),
         top_k=top_k or defaults.top_k,
         pool=max(defaults.pool, top_k or 0),
         mode=Mode(mode or defaults.mode),
         structure=Structure.chosen(kb.settings.get("structure"), structure),
+        where=_where(filters, tree),
+        fields=declared(kb.settings.get("fields", ())),
         history=history,
         template=template,
     )
+
+
+def _where(filters: Filters | None, tree: dict[str, Any] | None) -> Filter | None:
+    """`filters` and `filter` as one."""
+    parts: list[Filter] = [
+        In(name, tuple(value) if isinstance(value, list) else (value,))
+        for name, value in (filters or {}).items()
+    ]
+    if tree is not None:
+        parts.append(parse_filter(tree))
+    return And(tuple(parts)) if parts else None
 
 
 class Links:

@@ -67,6 +67,7 @@ class Retrieval(BaseModel):
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Literal["union", "strict", "flat"] | None = None
     filters: dict[str, str | int | float | bool | list[str]] | None = None
+    filter: dict[str, Any] | None = None
     structure: StructureChoice | None = None
 
 
@@ -112,6 +113,7 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         top_k=body.retrieval.top_k,
         mode=body.retrieval.mode,
         filters=body.retrieval.filters,
+        tree=body.retrieval.filter,
         structure=body.retrieval.structure,
         history=history[-services.settings.answer.history_turns :] if history else (),
     )

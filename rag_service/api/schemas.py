@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest.chunkers.base import Chunking
+from retrievers.fields import DeclaredField
 from retrievers.structure import StructureChoice
 from stores.checks import check_text
 
@@ -101,6 +102,11 @@ class KbOptions(Request):
         description="What the search does with the structure of documents, where a request does not say: the whole "
         "object, not a part of it.",
     )
+    fields: list[DeclaredField] | None = Field(
+        None,
+        max_length=50,
+        description="Attributes of documents that questions may name: what a question names becomes a filter.",
+    )
 
 
 class KbCreate(KbOptions):
@@ -130,6 +136,7 @@ class Kb(BaseModel):
     dimensions: int = Field(examples=[384])
     chunking: Chunking
     structure: StructureChoice
+    fields: list[DeclaredField]
     documents: int = Field(description="Documents that can be searched.")
     created_at: datetime
 
@@ -258,6 +265,16 @@ Filters = Annotated[
 ]
 
 
+FilterTree = Annotated[
+    dict[str, Any],
+    Field(
+        description="A filter over attributes: `{field, OPERATOR: value}` with eq, ne, in, lt, lte, gt, gte, contains "
+        "or exists, joined by `{and: […]}`, `{or: […]}`, `{not: …}`. Where `filters` is sent, too, both hold.",
+        examples=[{"and": [{"field": "year", "gte": 2024}, {"not": {"field": "draft", "eq": True}}]}],
+    ),
+]
+
+
 class SearchRequest(Request):
     query: str = Field(
         min_length=1, max_length=4000, pattern=NOT_BLANK, examples=["How long is parental leave?"]
@@ -267,6 +284,7 @@ class SearchRequest(Request):
         None, description="How the summary index is used: see `retrieval.mode` in the settings."
     )
     filters: Filters | None = None
+    filter: FilterTree | None = None
     structure: StructureChoice | None = Field(
         None,
         description="What the search does with the structure of documents; null: as the knowledge base says.",
@@ -315,6 +333,7 @@ class AskRequest(Request):
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Mode | None = None
     filters: Filters | None = None
+    filter: FilterTree | None = None
     structure: StructureChoice | None = Field(
         None,
         description="What the search does with the structure of documents; null: as the knowledge base says.",

@@ -140,3 +140,33 @@ def test_a_child_is_found_and_its_parent_is_the_passage_unless_a_request_says_ot
     assert answer["citations"][0]["quote"] == "Parental leave is 16 weeks."
     [expand] = [stage for stage in answer["trace"] if stage["stage"] == "expand"]
     assert expand["notes"]["parents"] > 0
+
+
+def test_what_a_question_names_of_the_declared_fields_narrows_the_search(service: Running) -> None:
+    fields = [{"name": "site"}, {"name": "year", "type": "number"}]
+    response = service.client.post("/kbs", json={"name": "fields", "fields": fields})
+    assert [field["name"] for field in response.json()["fields"]] == ["site", "year"]
+    for site, year, days in (("Berlin", 2024, 20), ("Berlin", 2025, 25), ("Rome", 2025, 30)):
+        text = f"Annual leave is {days} days.\n"
+        service.upload(
+            "fields", {f"{site}-{year}.txt": text}, attributes=json.dumps({"site": site, "year": year})
+        )
+    service.work()
+
+    def found(question: str, **options: Any) -> list[str]:
+        return sorted(p["document_name"] for p in service.search("fields", question, **options))
+
+    assert found("How many days of leave in Berlin in 2025?") == ["Berlin-2025.txt"]
+    assert found("How many days of leave in Rome?") == ["Rome-2025.txt"]
+    assert len(found("How many days of leave?")) == 3
+    assert len(found("How many days of leave in Rome?", structure={"fields": False})) == 3
+    tree = {"and": [{"field": "year", "gte": 2025}, {"not": {"field": "site", "eq": "Rome"}}]}
+    assert found("How many days of leave?", filter=tree) == ["Berlin-2025.txt"]
+    assert found("How many days of leave?", filter=tree, filters={"site": "Rome"}) == []
+    trace = service.ask("fields", "Days of leave in Rome?", trace=True)["trace"]
+    [stage] = [stage for stage in trace if stage["stage"] == "filter"]
+    assert stage["notes"] == {"recognised": {"site": ["Rome"]}, "documents": 1}
+    wrong = service.client.post(
+        "/kbs/fields/search", json={"query": "x", "filter": {"field": "a", "like": 1}}
+    )
+    assert (wrong.status_code, "`filter`" in wrong.json()["detail"]) == (422, True)
