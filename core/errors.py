@@ -14,13 +14,15 @@ class RagError(Exception):
     status = 500
     code = "internal"
     retryable = False
+    retry_after_s: float | None = None
 
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, retry_after_s: float | None = None
     ) -> None:
         self.message = message or (self.__doc__ or "").strip()
         self.hint = hint
-        self.retry_after_s = retry_after_s
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -95,6 +97,7 @@ class Unavailable(RagError):
     status = 503
     code = "unavailable"
     retryable = True
+    retry_after_s = 5.0  # unless the error knows better
 
 
 class DatabaseUnavailable(Unavailable):

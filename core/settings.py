@@ -70,6 +70,7 @@ class DatabaseSettings(Group):
         "Unset: the embedded PostgreSQL under `data_dir`.",
     )
     pool_size: int = Field(5, ge=1, description="Connections each process keeps.")
+    timeout_s: float = Field(30.0, gt=0, description="Longest wait for PostgreSQL's answers (seconds).")
 
     @field_validator("url")
     @classmethod

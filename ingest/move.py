@@ -2,7 +2,8 @@
 
 Records are copied in the order of their ids, so a move that was killed goes on behind the last one copied.
 The copy is compared with the original, record by record, before the switch; the original stays until it is
-told to go. Ingestion of this knowledge base waits meanwhile (`core.db.jobs.claim`).
+told to go. Ingestion of this knowledge base waits meanwhile (`core.db.jobs.claim`), but not while the move itself
+waits, for a server or for another worker: where documents came or went in between, the copy is made anew.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class Place:
     after: str
 
 
+class CopyDiffers(StoreError):
+    """The copy is not equal to the original."""
+
+
 Save = Callable[[Place, int], Awaitable[None]]  # where the copy is, and how many records were copied since
 
 
@@ -46,18 +51,18 @@ async def copy_index(
 
 
 async def compare_index(source: VectorStore, target: VectorStore, index: IndexName) -> None:
-    """Raise `StoreError` unless both stores hold the same records with the same vectors."""
+    """Raise `CopyDiffers` unless both stores hold the same records with the same vectors."""
     copies = _records(target, index)
     async for record, vector in _records(source, index):
         copied = await anext(copies, None)
         if copied is None or copied[0] != record:
-            raise StoreError(f"The copy in {target.kind} differs at record {record.id} of {index}.")
+            raise CopyDiffers(f"The copy in {target.kind} differs at record {record.id} of {index}.")
         if float(np.dot(vector, copied[1])) < LEAST_COSINE:
-            raise StoreError(
+            raise CopyDiffers(
                 f"The copy in {target.kind} has another vector at record {record.id} of {index}."
             )
     if (extra := await anext(copies, None)) is not None:
-        raise StoreError(
+        raise CopyDiffers(
             f"The copy in {target.kind} has record {extra[0].id} of {index}, the original has not."
         )
 

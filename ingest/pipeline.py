@@ -106,6 +106,8 @@ class IngestPipeline:
         self._check_embedder(target)
         store = await self._stores.get(target.store)
         revision = self.revision(target, source.sha256)
+        for kind in IndexKind:  # first: a server that is away shows before the work is done
+            await store.ensure_index(target.index(kind), dim=self._embedder.dim)
 
         await report("parsing", 0, 1)
         parsed = await self._parse(source.path, source.name)
@@ -124,8 +126,6 @@ class IngestPipeline:
             text = parsed.text[part.span.start : part.span.end]
             summaries.append(Summary(part, await self._summariser.summarise(text)))
 
-        for kind in IndexKind:
-            await store.ensure_index(target.index(kind), dim=self._embedder.dim)
         vectors: list[NDArray[np.float32]] = []
         for batch in _batches(chunks):
             await report("embedding", batch[0].position, len(chunks))

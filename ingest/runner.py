@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.db import documents, jobs, kbs
 from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
 from core.db.session import Database
-from core.errors import NotFound, RagError, Unavailable
+from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable
 from core.types import IndexKind
 from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
-from ingest.move import Place, compare_index, copy_index, exists
+from ingest.move import CopyDiffers, Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
 from stores.live import LiveStores
 
@@ -37,7 +37,7 @@ STAGE_PERCENT = {
     "indexing": (95, 99),
 }
 LONGEST_BACKOFF = timedelta(minutes=5)
-WAIT_S = 10.0  # until a job whose server was away is tried again
+LONGEST_REMOVAL_S = 600.0  # of the rows of a knowledge base
 DETAIL = "The worker's log has the details."
 
 
@@ -108,18 +108,19 @@ class JobRunner:
 
     async def _attempt(self, job: Job) -> None:
         try:
-            if job.attempts > self._max_attempts:
+            # Only documents are read by parsers that can bring a worker down; others were killed from outside.
+            if job.kind == JobKind.INGEST and job.attempts > self._max_attempts:
                 raise RagError(f"The worker stopped {self._max_attempts} times while it read this document.")
             await self._dispatch(job)
         except jobs.LeaseLost:
             raise
         except RagError as error:
-            await self._failed(job, error)
+            await self._tell(job, error)
         except Exception as error:
             log.exception("job %s (%s) broke", job.id, job.document_name)
             broke = RagError(f"Reading it broke: {type(error).__name__}.", hint=DETAIL)
             broke.retryable = True
-            await self._failed(job, broke)
+            await self._tell(job, broke)
 
     async def _dispatch(self, job: Job) -> None:
         async with self._database.transaction() as session:
@@ -224,21 +225,35 @@ class JobRunner:
 
     # --- errors ---------------------------------------------------------------------------------------------
 
+    async def _tell(self, job: Job, error: RagError) -> None:
+        """Write down what went wrong, when the database is there again if that is what was away."""
+        while True:
+            try:
+                return await self._failed(job, error)
+            except DatabaseUnavailable as away:
+                log.warning("job %s waits for the database: %s", job.id, away)
+                await asyncio.sleep(away.retry_after_s or 0)
+
     async def _failed(self, job: Job, error: RagError) -> None:
         """Try again later if that can help, else leave nothing behind but the reason."""
         reason: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         # A server that is away is not the document's fault: wait for it, however long that takes.
         waits = isinstance(error, Unavailable)
         if waits or (error.retryable and job.attempts < self._max_attempts):
-            after = timedelta(seconds=error.retry_after_s or WAIT_S) if waits else _backoff(job.attempts)
+            after = timedelta(seconds=error.retry_after_s or 0) if waits else _backoff(job.attempts)
             async with self._database.transaction() as session:
                 await jobs.retry_later(
                     session, job.id, owner=self._owner, after=after, error=reason, counts=not waits
                 )
+                if isinstance(error, StoreUnavailable) and job.kind != JobKind.MOVE_KB:
+                    # They would find the same, each after a time-out that holds up jobs of other stores.
+                    await jobs.postpone(session, job.kb_id, after=after, error=reason)
             return
         log.warning("job %s (%s) failed: %s", job.id, job.document_name, error)
         if job.kind == JobKind.INGEST:
             await self._drop_failed_version(job)
+        if job.kind == JobKind.MOVE_KB:
+            await self._drop_failed_copy(job)
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
             if job.kind == JobKind.INGEST and job.document_id:
@@ -261,6 +276,19 @@ class JobRunner:
             # The store is what failed. Readers do not see these records; the next version replaces them.
             log.warning("job %s: records of the failed version stay: %s", job.id, error)
 
+    async def _drop_failed_copy(self, job: Job) -> None:
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            kb = await kbs.by_id(session, job.kb_id)
+        to = (job.detail or {})["to"]
+        if kb is None or kb.store == to:
+            return
+        try:
+            await self._drop_indexes(kb, to)
+        except RagError as error:
+            # The store is what failed. The next move there begins by dropping this.
+            log.warning("job %s: the incomplete copy in %s stays: %s", job.id, to, error)
+
     # --- deletes --------------------------------------------------------------------------------------------
 
     async def _delete_document(self, job: Job, kb: KnowledgeBase) -> None:
@@ -278,9 +306,11 @@ class JobRunner:
         await self._finish(job)
 
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
-        for kind in (kb.store, *kb.copies):
-            await self._drop_indexes(kb, kind)
         async with self._database.transaction() as session:
+            unfinished = await jobs.targets_of_unfinished_moves(session, kb.id)
+        for kind in {kb.store, *kb.copies, *unfinished}:
+            await self._drop_indexes(kb, kind)
+        async with self._database.transaction(timeout_s=LONGEST_REMOVAL_S) as session:
             await jobs.hold(session, job.id, owner=self._owner)
             await session.execute(delete(Document).where(Document.kb_id == kb.id))
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
@@ -307,13 +337,24 @@ class JobRunner:
             detail["places"] = {**detail.get("places", {}), place.kind.value: place.after}
             await self._moving(job, "copying", detail, total)
 
-        if kb.store != detail["to"]:  # else a predecessor was killed right after the switch
+        async def copy_and_compare() -> None:
             for index in indexes:
                 after = detail.get("places", {}).get(index.kind.value)
                 await copy_index(source, target, index, dim=kb.dim, after=after, save=save)
             for index in indexes:
                 await self._moving(job, "comparing", detail, total)
                 await compare_index(source, target, index)
+
+        if kb.store != detail["to"]:  # else a predecessor was killed right after the switch
+            goes_on = "places" in detail
+            try:
+                await copy_and_compare()
+            except CopyDiffers as error:
+                if not goes_on:
+                    raise
+                log.info("job %s: documents came or went while the move waited: %s", job.id, error)
+                detail.update(done=0, places={})
+                await copy_and_compare()
             await self._switch(job, detail["to"])
         await self._finish(job)
 

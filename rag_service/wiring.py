@@ -140,7 +140,8 @@ def make_stores(settings: Settings) -> LiveStores:
     def pgvector() -> VectorStore:
         from stores.pgvector import PgVectorStore
 
-        return PgVectorStore(database_url(settings), settings.database.pool_size)
+        database = settings.database
+        return PgVectorStore(database_url(settings), database.pool_size, answer_s=database.timeout_s)
 
     builders: dict[str, Callable[[], VectorStore]] = {"pgvector": pgvector}
     for kind, server in settings.stores.items():
@@ -315,7 +316,11 @@ async def _ground(
     settings: Settings,
 ) -> AsyncIterator[tuple[Database, FileStore, LiveStores, Embedder]]:
     async with AsyncExitStack() as stack:
-        database = Database(database_url(settings), pool_size=settings.database.pool_size)
+        database = Database(
+            database_url(settings),
+            pool_size=settings.database.pool_size,
+            timeout_s=settings.database.timeout_s,
+        )
         stack.push_async_callback(database.close)
         files = FileStore(settings.files_dir)
         files.open()

@@ -19,7 +19,7 @@ class LiveStores:
     def __init__(self, builders: Mapping[str, Callable[[], VectorStore]]) -> None:
         self._builders = builders
         self._open: dict[str, VectorStore] = {}
-        self._opening = {kind: asyncio.Lock() for kind in builders}
+        self._opening: dict[str, asyncio.Task[VectorStore]] = {}
 
     @classmethod
     def of(cls, *opened: VectorStore) -> Self:
@@ -45,19 +45,37 @@ class LiveStores:
                 f"This knowledge base lies in {kind}, but the service is not connected to it.",
                 hint=f"Set RAG_STORES__{kind.upper()}__URL.",
             )
-        async with self._opening[kind]:
-            if kind not in self._open:
-                store = self._builders[kind]()
-                try:
-                    await store.open()
-                except BaseException:
-                    await store.close()
-                    raise
-                self._open[kind] = store
-        return self._open[kind]
+        if kind not in self._opening:
+            self._opening[kind] = asyncio.create_task(self._start(kind))
+            self._opening[kind].add_done_callback(_heed)
+        # Shared by all who ask meanwhile: one after another they would each wait for a server that is away.
+        return await asyncio.shield(self._opening[kind])
+
+    async def _start(self, kind: str) -> VectorStore:
+        store = self._builders[kind]()
+        try:
+            await store.open()
+        except BaseException:
+            await store.close()
+            raise
+        else:
+            self._open[kind] = store
+            return store
+        finally:
+            del self._opening[kind]
 
     async def close(self) -> None:
         """Close those that `get` opened."""
+        opening = list(self._opening.values())
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         for kind in self._builders:
             if store := self._open.pop(kind, None):
                 await store.close()
+
+
+def _heed(task: asyncio.Task[VectorStore]) -> None:
+    """Those who asked may have gone; asyncio would complain that nobody saw the error."""
+    if not task.cancelled():
+        task.exception()

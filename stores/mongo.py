@@ -137,7 +137,10 @@ class MongoStore(VectorStore):
 
     async def ensure_index(self, index: IndexName, *, dim: int) -> None:
         self.refuse_dimension(dim)
-        found = await self._find(index) or await self._create(index, dim)
+        found = await self._find(index)
+        if found is None:
+            await self.drop_index(index)  # what is left of one whose removal was cut off
+            found = await self._create(index, dim)
         if found.dim != dim:
             raise DimensionMismatch(
                 f"Index {index} holds vectors of {found.dim} numbers, not {dim}.",
@@ -145,11 +148,14 @@ class MongoStore(VectorStore):
             )
 
     async def drop_index(self, index: IndexName) -> None:
+        registry = {"_id": str(index)}
         with self._translated():
-            gone = await self._database[REGISTRY].find_one_and_delete({"_id": str(index)})
+            # The entry goes last: who was cut off in between can begin again.
+            gone = await self._database[REGISTRY].find_one_and_update(registry, {"$set": {"dropped": True}})
             if gone is not None:
                 self._statistics.pop(gone["collection"], None)
                 await self._database.drop_collection(gone["collection"])
+                await self._database[REGISTRY].delete_one({**registry, "collection": gone["collection"]})
 
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         found = await self._index(index)
@@ -263,7 +269,9 @@ class MongoStore(VectorStore):
 
     async def _find(self, index: IndexName) -> _Index | None:
         with self._translated():
-            entry = await self._database[REGISTRY].find_one({"_id": str(index)})
+            entry = await self._database[REGISTRY].find_one(
+                {"_id": str(index), "dropped": {"$exists": False}}
+            )
         return None if entry is None else _Index(entry["collection"], entry["dim"], entry["native"])
 
     async def _index(self, index: IndexName) -> _Index:
@@ -539,6 +547,8 @@ def _absent(index: IndexName) -> NotFound:
 
 _SERVER_HINT = "Check that MongoDB runs and that RAG_STORES__MONGO__URL names it; then try again."
 _DENIED_CODES = frozenset({13, 18, 8000})
+# The cursor or session that a search reads with is gone, the server is shutting down.
+_RESTARTED_CODES = frozenset({43, 91, 206, 237, 11600, 11602})
 _TOO_LARGE_CODES = frozenset({10334, 17419, 17420})
 
 
@@ -558,7 +568,7 @@ def _refused(error: errors.OperationFailure, place: str) -> RagError:
             f"MongoDB at {place} does not allow this: {said}",
             hint="Check the user and password in RAG_STORES__MONGO__URL; the user needs the role readWrite.",
         )
-    if error.timeout or error.has_error_label("RetryableWriteError"):
+    if error.timeout or code in _RESTARTED_CODES or error.has_error_label("RetryableWriteError"):
         return StoreUnavailable(f"MongoDB at {place} cannot answer now: {said}", hint=_SERVER_HINT)
     return StoreError(f"MongoDB refused the request ({code}): {said}")
 

@@ -9,7 +9,10 @@ ts_rank knows neither document frequencies nor lengths, and reading counts out o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -129,35 +132,44 @@ class _Statistics:
 class PgVectorStore(VectorStore):
     """Keeps indexes in the PostgreSQL database at `url` (`postgresql://…`), which needs pgvector 0.8 or later.
 
-    `pool_size` bounds the connections; a call waits `timeout_s` seconds for a free one, then raises
-    `StoreUnavailable`.
+    `pool_size` bounds the connections. A call that waits `timeout_s` seconds for a free one, or `answer_s` for its
+    answers (the server may be frozen, or behind a cable that was cut), raises `StoreUnavailable`.
     """
 
     kind: ClassVar[str] = "pgvector"
     capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=2000)
 
-    def __init__(self, url: str, pool_size: int = 5, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, pool_size: int = 5, *, timeout_s: float = 10.0, answer_s: float = 30.0
+    ) -> None:
         self._url = url
         self._pool_size = pool_size
         self._timeout_s = timeout_s
+        self._answer_s = answer_s
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
         self._dimensions: dict[IndexName, int] = {}
         self._statistics: dict[IndexName, _Statistics] = {}
 
     async def open(self) -> None:
         with _translated():
-            await _prepare_database(self._url, self._timeout_s)
+            await _prepare_database(self._url, self._timeout_s, self._answer_s)
             self._pool = psycopg_pool.AsyncConnectionPool(
                 self._url,
                 min_size=1,
                 max_size=self._pool_size,
                 timeout=self._timeout_s,
+                # While the server is away the pool tries again at growing intervals, up to this long; then the
+                # next call makes it begin anew. The default would let a server that is back wait for minutes.
+                reconnect_timeout=self._timeout_s,
                 open=False,
-                configure=_configure,
+                configure=self._configure,
                 # After a restart of the server its old connections are replaced, not handed out.
-                check=psycopg_pool.AsyncConnectionPool.check_connection,
-                # Plans depend on the parameters; a prepared statement would keep a plan for the wrong ones.
-                kwargs={"prepare_threshold": None},
+                check=self._check,
+                kwargs={
+                    # Plans depend on the parameters; a prepared statement would keep a plan for the wrong ones.
+                    "prepare_threshold": None,
+                    "connect_timeout": _whole_seconds(self._timeout_s),
+                },
             )
             await self._pool.open(wait=True, timeout=self._timeout_s)
 
@@ -292,7 +304,18 @@ class PgVectorStore(VectorStore):
             raise StoreError("The pgvector store is not open.", hint="Await its open() first.")
         with _translated(index):
             async with self._pool.connection() as connection:
-                yield connection
+                with _hung_up_after(self._answer_s, connection):
+                    yield connection
+                    await connection.commit()
+
+    async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
+        with _hung_up_after(self._timeout_s, connection):
+            await register_vector_async(connection)
+            await connection.commit()
+
+    async def _check(self, connection: AsyncConnection[TupleRow]) -> None:
+        with _hung_up_after(self._timeout_s, connection):
+            await psycopg_pool.AsyncConnectionPool.check_connection(connection)
 
     async def _dim(self, index: IndexName) -> int:
         if index not in self._dimensions:
@@ -320,23 +343,52 @@ class PgVectorStore(VectorStore):
         return known
 
 
-async def _prepare_database(url: str, timeout_s: float) -> None:
+def _whole_seconds(timeout_s: float) -> int:
+    """As libpq takes a time to connect: it raises 1 to 2."""
+    return max(2, int(timeout_s))
+
+
+@contextmanager
+def _hung_up_after(seconds: float, connection: AsyncConnection[TupleRow]) -> Iterator[None]:
+    """End the connection unless the block ends in time; what waits for an answer then gets `OperationalError`.
+
+    Cancelling instead would ask the server to cancel, and wait for that answer, too.
+    """
+
+    def hang_up() -> None:
+        if not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, hang_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def _prepare_database(url: str, timeout_s: float, answer_s: float) -> None:
     """Create extension and schema. Allowed to a database's owner: pgvector is a trusted extension."""
-    connection = await AsyncConnection.connect(url, connect_timeout=max(2, int(timeout_s)))
+    connection = await AsyncConnection.connect(url, connect_timeout=_whole_seconds(timeout_s))
     async with connection:
-        _refuse_encoding(connection)
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"schema {SCHEMA}"])
-        found = await (
-            await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-        ).fetchone()
-        if found is None:
-            await _create_extension(connection)
-        elif tuple(int(part) for part in found[0].split(".")[:2]) < (0, 8):
-            raise StoreError(
-                f"The database has pgvector {found[0]}, but 0.8 or later is needed.",
-                hint="Install a newer pgvector, then run: ALTER EXTENSION vector UPDATE",
-            )
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+        with _hung_up_after(answer_s, connection):
+            await _prepare(connection)
+
+
+async def _prepare(connection: AsyncConnection[TupleRow]) -> None:
+    _refuse_encoding(connection)
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"schema {SCHEMA}"])
+    found = await (
+        await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    ).fetchone()
+    if found is None:
+        await _create_extension(connection)
+    elif tuple(int(part) for part in found[0].split(".")[:2]) < (0, 8):
+        raise StoreError(
+            f"The database has pgvector {found[0]}, but 0.8 or later is needed.",
+            hint="Install a newer pgvector, then run: ALTER EXTENSION vector UPDATE",
+        )
+    await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
 
 
 def _refuse_encoding(connection: AsyncConnection[TupleRow]) -> None:
@@ -361,11 +413,6 @@ async def _create_extension(connection: AsyncConnection[TupleRow]) -> None:
             f"The database server has no pgvector: {error}",
             hint="Install pgvector 0.8 or later on the server, or use the image pgvector/pgvector.",
         ) from error
-
-
-async def _configure(connection: AsyncConnection[TupleRow]) -> None:
-    await register_vector_async(connection)
-    await connection.commit()
 
 
 def _name(index: IndexName) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import WHOLE_KB, Job, JobStatus
+from core.db.models import WHOLE_KB, Job, JobKind, JobStatus
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
@@ -169,6 +169,17 @@ async def retry_later(
     )
 
 
+async def postpone(session: AsyncSession, kb_id: str, *, after: timedelta, error: dict[str, Any]) -> None:
+    """Let the waiting jobs of the knowledge base wait this long, and say why."""
+    until = func.clock_timestamp() + after
+    await session.execute(
+        update(Job)
+        .where(Job.kb_id == kb_id, Job.status == JobStatus.QUEUED, Job.run_after < until)
+        .values(run_after=until, signalled_at=None, error=error)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def release(session: AsyncSession, *, owner: str) -> None:
     """Give back everything this worker holds, as if it had not been tried: it is stopping in order."""
     await session.execute(
@@ -237,6 +248,14 @@ async def cancel_waiting(session: AsyncSession, kb_id: str, document_id: str | N
         .values(status=JobStatus.CANCELLED, finished_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
+
+
+async def targets_of_unfinished_moves(session: AsyncSession, kb_id: str) -> set[str]:
+    """The stores that moves of the knowledge base began, perhaps, to copy to."""
+    query = select(Job.detail).where(
+        Job.kb_id == kb_id, Job.kind == JobKind.MOVE_KB, Job.status != JobStatus.DONE
+    )
+    return {detail["to"] for detail in (await session.execute(query)).scalars() if detail}
 
 
 async def oldest_waiting_s(session: AsyncSession) -> float | None:

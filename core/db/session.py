@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,9 +22,10 @@ def driver_url(url: str) -> str:
 
 
 class Database:
-    """Opens sessions on one PostgreSQL database."""
+    """Opens sessions on one PostgreSQL database. A transaction may last `timeout_s` seconds: most are short."""
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+    def __init__(self, url: str, *, pool_size: int = 5, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
         self._engine: AsyncEngine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -35,15 +37,21 @@ class Database:
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def transaction(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or rolled back if the block raises.
 
-        Raises `DatabaseUnavailable` (retryable) when the server does not answer, `InvalidValue` for a value
-        that no column can hold.
+        Raises `DatabaseUnavailable` (retryable) when the server does not answer or the block takes longer than
+        `timeout_s` (default: the database's), `InvalidValue` for a value that no column can hold.
         """
+        longest = self._timeout_s if timeout_s is None else timeout_s
+        limit = asyncio.timeout(longest)
         try:
-            async with self._sessions.begin() as session:
+            async with limit, self._sessions.begin() as session:
                 yield session
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _unavailable(TimeoutError(f"no answer within {longest:g} s")) from error
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise _unavailable(error) from error
         except DataError as error:
@@ -68,7 +76,6 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"The database does not answer ({_first_line(error)}).",
         hint="Check RAG_DATABASE__URL and that PostgreSQL is running.",
-        retry_after_s=5,
     )
 
 

@@ -28,9 +28,9 @@ async def health() -> schemas.Health:
 @router.get("/ready", responses={503: {"model": schemas.Ready}})
 async def ready(services: Services, response: Response) -> schemas.Ready:
     """Database and default store answer (else 503), and how other stores and the workers do."""
-    checks = {"database": await _check(services.database.ping())}
-    for kind in services.stores.kinds:
-        checks[f"store {kind}"] = await _check(_ping_store(services, kind))
+    pings = {"database": services.database.ping()}
+    pings |= {f"store {kind}": _ping_store(services, kind) for kind in services.stores.kinds}
+    checks = dict(zip(pings, await asyncio.gather(*map(_check, pings.values())), strict=True))
     needed = ("database", f"store {services.settings.store.kind}")
     is_ready = all(checks[name] == "ok" for name in needed)
     checks["worker"] = await _worker(services) if checks["database"] == "ok" else "unknown"

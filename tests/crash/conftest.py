@@ -1,6 +1,7 @@
-"""Crash tests run the service as the end-to-end tests do."""
+"""Crash tests run the service as the end-to-end tests do, and the stores' servers as the store tests do."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS / "e2e"), str(TESTS / "servers")]

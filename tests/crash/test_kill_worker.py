@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from up_service import UpService, eventually
 
@@ -74,8 +73,8 @@ def test_every_acknowledged_upload_survives_kills_of_worker_and_service(data_dir
             time.sleep(moments.uniform(0, 1))
         service.kill()
         service.start()
-        eventually(lambda: rows(service, OPEN_JOBS) == [(0,)])
-        assert rows(service, UNFINISHED) == []
+        eventually(lambda: service.rows(OPEN_JOBS) == [(0,)])
+        assert service.rows(UNFINISHED) == []
         everything_is_there_once(service, uploads)
         nothing_else_is_there(service, uploads)
     finally:
@@ -83,7 +82,7 @@ def test_every_acknowledged_upload_survives_kills_of_worker_and_service(data_dir
 
 
 def everything_is_there_once(service: UpService, uploads: Uploads) -> None:
-    documents = {row[1]: row for row in rows(service, LIVE)}
+    documents = {row[1]: row for row in service.rows(LIVE)}
     assert documents.keys() == uploads.acknowledged.keys()
     with service.client() as client:
         for name, data in uploads.acknowledged.items():
@@ -101,11 +100,10 @@ def everything_is_there_once(service: UpService, uploads: Uploads) -> None:
 
 
 def nothing_else_is_there(service: UpService, uploads: Uploads) -> None:
-    live = {(row[0], row[4]): row[5] for row in rows(service, LIVE)}
+    live = {(row[0], row[4]): row[5] for row in service.rows(LIVE)}
     tables = [
         name
-        for (name,) in rows(
-            service,
+        for (name,) in service.rows(
             "SELECT table_name FROM information_schema.tables "
             "WHERE table_schema = 'vectors' AND table_name LIKE 'kb\\_%'",
         )
@@ -114,23 +112,18 @@ def nothing_else_is_there(service: UpService, uploads: Uploads) -> None:
     for table in tables:
         query = f'SELECT document_id, revision, count(*), count(DISTINCT position) FROM vectors."{table}" GROUP BY 1, 2'
         counted = {
-            (document, revision): (n, distinct) for document, revision, n, distinct in rows(service, query)
+            (document, revision): (n, distinct) for document, revision, n, distinct in service.rows(query)
         }
         assert counted.keys() <= live.keys()
         assert all(n == distinct for n, distinct in counted.values())
         if "chunks" in table:
             assert {key: n for key, (n, _) in counted.items()} == live
-    texts = rows(service, "SELECT document_id, revision FROM document_texts")
+    texts = service.rows("SELECT document_id, revision FROM document_texts")
     assert sorted(texts) == sorted(live)
     files = {path.name for path in (service.data_dir / "files").rglob("*") if path.is_file()}
     assert files == {hashlib.sha256(data).hexdigest() for data in uploads.acknowledged.values()}
 
 
 def finished(service: UpService) -> int:
-    [(count,)] = rows(service, "SELECT count(*) FROM jobs WHERE status = 'done'")
+    [(count,)] = service.rows("SELECT count(*) FROM jobs WHERE status = 'done'")
     return int(count)
-
-
-def rows(service: UpService, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(service.database_url) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[arg-type]

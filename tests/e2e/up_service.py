@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import psycopg
 
 READY = "rag-service is ready: "
 PATIENCE_S = 120.0  # for starts and ends, on machines that are busy
@@ -44,6 +46,11 @@ class UpService:
         if self._database_url is None:
             self._database_url = self.part("worker").environ()["RAG_DATABASE__URL"]
         return self._database_url
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """What the query finds in that database."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute(query, parameters or None).fetchall()  # type: ignore[arg-type]
 
     def start(self) -> None:
         """Returns when the service says that it is ready."""

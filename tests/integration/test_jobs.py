@@ -24,7 +24,7 @@ import migrations
 from core.db import jobs, kbs
 from core.db.models import DocumentStatus, Job, JobKind, KnowledgeBase
 from core.db.session import Database
-from core.errors import NotFound, StoreUnavailable, UnreadableDocument
+from core.errors import DatabaseUnavailable, NotFound, StoreError, StoreUnavailable, UnreadableDocument
 from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, Record, Vector, derived_id
 from ingest.files import FileStore
 from ingest.intake import Accepted, Intake
@@ -334,6 +334,42 @@ async def test_a_store_that_is_away_for_a_while_costs_no_attempt(lab: Lab) -> No
     job = await lab.job(accepted.job)
     assert (job.status, job.attempts, job.error) == ("done", 1, None)
     assert await lab.texts() == [OLD.strip()]
+
+
+async def test_the_other_jobs_of_a_knowledge_base_wait_for_its_store_too_and_say_so(lab: Lab) -> None:
+    accepted = [await lab.upload(OLD), await lab.upload(NEW, "new.md")]
+    lab.store.before_summaries = once(failing(StoreUnavailable("It is away.", retry_after_s=60)))
+    first, second = (each.job for each in accepted)
+    assert first is not None
+    await lab.runner().run(first.id)
+    waiting = await lab.job(second)
+    assert waiting.status == "queued"
+    assert waiting.error is not None
+    assert waiting.error["message"] == "It is away."
+    assert waiting.run_after - datetime.now(UTC) > timedelta(seconds=50)
+    await lab.run_all()
+    assert {(await lab.job(each)).status for each in (first, second)} == {"done"}
+
+
+async def test_a_job_whose_database_goes_away_as_well_says_why_it_waits_when_it_is_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    lab.store.before_summaries = once(failing(StoreUnavailable("It is away.", retry_after_s=60)))
+    retry_later, away = jobs.retry_later, [DatabaseUnavailable(retry_after_s=0.01) for _ in range(3)]
+
+    async def retry_when_it_is_back(*arguments: Any, **options: Any) -> None:
+        if away:
+            raise away.pop()
+        await retry_later(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "retry_later", retry_when_it_is_back)
+    await lab.runner().run(accepted.job.id)
+    waiting = await lab.job(accepted.job)
+    assert (waiting.status, waiting.attempts, away) == ("queued", 0, [])
+    assert waiting.error is not None
+    assert waiting.error["message"] == "It is away."
 
 
 async def test_what_breaks_unexpectedly_is_tried_again_after_growing_pauses(lab: Lab) -> None:
@@ -698,6 +734,71 @@ async def test_a_copy_that_differs_is_not_switched_to(lab: Lab, monkeypatch: pyt
     assert failed.error is not None
     assert "differs at record" in failed.error["message"]
     assert await place(lab) == ("pgvector", [])
+
+
+async def test_documents_that_came_while_a_move_waited_are_in_the_copy(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.move.BATCH", 1)
+    await lab.upload(OLD)
+    await lab.run_all()
+    job = await move(lab, "memory")
+    written: list[int] = []
+
+    async def stop_at_the_second() -> None:
+        written.append(1)
+        if len(written) == 2:
+            raise StoreUnavailable("The server is away.")
+
+    lab.other.before_upsert = stop_at_the_second
+    await lab.runner().run(job.id)
+    for number in range(4):  # before and behind the place that the copy has come to
+        late = await lab.upload(f"Fact {number}.\n", f"{number}.md")
+        assert late.job is not None
+        await lab.runner().run(late.job.id)
+    await lab.run_all()
+    assert (await lab.job(job)).status == "done"
+    assert await contents(lab.other, lab.kb_id) == await contents(lab.store, lab.kb_id)
+    assert len(await contents(lab.other, lab.kb_id)) == 10
+
+
+async def test_a_move_whose_workers_are_killed_again_and_again_is_not_given_up(lab: Lab) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    job = await move(lab, "memory")
+    for number in range(MAX_ATTEMPTS + 2):
+        async with lab.database.transaction() as session:
+            assert await jobs.claim(session, job.id, owner=f"dead {number}", lease=timedelta(seconds=30))
+        await lab.expire_lease()
+    await lab.run_all()
+    assert (await lab.job(job)).status == "done"
+    assert await place(lab) == ("memory", ["pgvector"])
+
+
+@pytest.mark.parametrize("end", ["fails", "is cancelled"])
+async def test_the_incomplete_copy_of_a_move_that_does_not_end_is_removed(lab: Lab, end: str) -> None:
+    await lab.upload(OLD)
+    await lab.run_all()
+    job = await move(lab, "memory")
+    error = StoreError("It is full.") if end == "fails" else StoreUnavailable("It is away.")
+    lab.other.before_upsert = failing(error)
+    await lab.runner().run(job.id)
+    if end == "is cancelled":
+        assert await lab.other.count(IndexName(lab.kb_id, 1, IndexKind.CHUNKS)) == 0
+        await delete_kb(lab)
+    else:
+        assert (await lab.job(job)).status == "failed"
+    for kind in IndexKind:
+        with pytest.raises(NotFound):
+            await lab.other.count(IndexName(lab.kb_id, 1, kind))
+
+
+async def delete_kb(lab: Lab) -> None:
+    async with lab.database.transaction() as session:
+        kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        kb.deleted_at = datetime.now(UTC)
+        await lab.intake.delete_kb(session, kb)
+    await lab.run_all()
 
 
 async def test_ingestion_waits_for_a_move(lab: Lab) -> None:
