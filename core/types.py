@@ -34,6 +34,7 @@ PARENT_END = "parent_end"
 # Of a section's summary: the positions of the first and last chunk that it is about.
 FIRST_CHUNK = "first_chunk"
 LAST_CHUNK = "last_chunk"
+KEY_SENTENCES = "key_sentences"  # of a summary: the document's sentences that tell most, as "start-end"
 
 
 class IndexKind(StrEnum):
@@ -148,6 +149,15 @@ class Record:
         return Span(start, end) if isinstance(start, int) and isinstance(end, int) else None
 
     @property
+    def key_sentences(self) -> tuple[Span, ...]:
+        """Of a summary: the document's own sentences that tell most about what it is about, in order."""
+        stored = self.metadata.get(KEY_SENTENCES, ())
+        if isinstance(stored, str | int | float):
+            return ()
+        pairs = (pair.split("-") for pair in stored)
+        return tuple(Span(int(start), int(end)) for start, end in pairs)
+
+    @property
     def table_head(self) -> str:
         """The header row of the table that the chunk continues: what stands in its header below the first line."""
         return self.header.partition("\n")[2]
@@ -199,7 +209,8 @@ class Passage:
     """A chunk on its way into the prompt.
 
     `dense`, `coverage` and `summary` are the parts of `score` that retrieval knows, each in [0, 1].
-    `spans` are the parts of the chunk that stay after compression (document offsets); empty means all.
+    `spans` are the parts of the chunk that stay after compression (document offsets); empty means all. A passage that
+    stands for a `whole` document is its key sentences. `lead` goes into the prompt in front, but is never quoted.
     """
 
     record: Record
@@ -209,17 +220,23 @@ class Passage:
     coverage: float = 0.0
     summary: float = 0.0
     spans: tuple[Span, ...] = ()
+    whole: bool = False
+    lead: str = ""
 
     @property
     def text(self) -> str:
         """The text that goes into the prompt: the kept spans in order, gaps marked by an ellipsis.
 
-        In front of it the header row of the table that it continues, if it does.
+        In front of it the lead, and the header row of the table that it continues, if it does.
         """
+        return "\n".join(filter(None, (self.lead, self.record.table_head, self.kept_text)))
+
+    @property
+    def kept_text(self) -> str:
+        """The kept spans in order, gaps marked by an ellipsis."""
         record = self.record
         pieces = (record.text[s.start - record.start : s.end - record.start].strip() for s in self.spans)
-        kept = " … ".join(pieces) if self.spans else record.text
-        return f"{record.table_head}\n{kept}" if record.table_head else kept
+        return " … ".join(pieces) if self.spans else record.text
 
     def with_score(self, score: float) -> Passage:
         return replace(self, score=score)

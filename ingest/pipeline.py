@@ -18,6 +18,7 @@ from core.errors import Conflict, UnreadableDocument
 from core.text import language, terms
 from core.types import (
     FIRST_CHUNK,
+    KEY_SENTENCES,
     LAST_CHUNK,
     EmbeddedRecord,
     IndexKind,
@@ -28,7 +29,7 @@ from core.types import (
     derived_id,
 )
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
-from ingest.summarise import Part, Summariser, Summary, parts
+from ingest.summarise import Part, Summariser, Summary, parts, summary_of
 from models.embedders.base import Embedder
 from stores.base import VectorStore
 from stores.live import LiveStores
@@ -124,7 +125,7 @@ class IngestPipeline:
         for number, part in enumerate(todo):
             await report("summarising", number, len(todo))
             text = parsed.text[part.span.start : part.span.end]
-            summaries.append(Summary(part, await self._summariser.summarise(text)))
+            summaries.append(summary_of(part, text, await self._summariser.summarise(text)))
 
         vectors: list[NDArray[np.float32]] = []
         for batch in _batches(chunks):
@@ -192,6 +193,7 @@ def _embedded(
 
 def _summary_record(summary: Summary, position: int, document_id: str, revision: str, title: str) -> Record:
     part = summary.part
+    covered = {FIRST_CHUNK: part.chunks[0], LAST_CHUNK: part.chunks[-1]} if position else {}
     return Record(
         id=derived_id(document_id, revision, "summary", position),
         document_id=document_id,
@@ -202,7 +204,7 @@ def _summary_record(summary: Summary, position: int, document_id: str, revision:
         start=part.span.start,
         end=part.span.end,
         position=position,
-        metadata={FIRST_CHUNK: part.chunks[0], LAST_CHUNK: part.chunks[-1]} if position else {},
+        metadata={KEY_SENTENCES: [f"{s.start}-{s.end}" for s in summary.key], **covered},
     )
 
 

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol
 
 from core.text import is_cjk, sentences, terms, weight
@@ -37,8 +37,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
+    """A text about a part, and the part's own sentences that tell most (document offsets): those can be cited."""
+
     part: Part
     text: str
+    key: tuple[Span, ...] = ()
+
+
+def summary_of(part: Part, text: str, written: str) -> Summary:
+    """The summary `written` about the part, whose text is `text`."""
+    at = part.span.start
+    return Summary(part, written, tuple(Span(at + s.start, at + s.end) for s in key_sentences(text)))
 
 
 class Summariser(Protocol):
@@ -103,23 +112,28 @@ class ExtractiveSummariser:
     """
 
     async def summarise(self, text: str) -> str:
-        spans = list(sentences(text))[:MOST_SENTENCES]
-        if weight(text) <= SUMMARY_WEIGHT:
-            return " ".join(_plain(text[s.start : s.end]) for s in spans)
-        bags = [set(terms(text[s.start : s.end])) for s in spans]
-        frequency = Counter(term for bag in bags for term in bag)
-        scores = [_centrality(bag, frequency) for bag in bags]
-        ranked = sorted(range(len(spans)), key=lambda i: (i != 0, -scores[i], i))
-        chosen: list[int] = []
-        room = SUMMARY_WEIGHT
-        for number in ranked:
-            sentence = text[spans[number].start : spans[number].end]
-            if weight(sentence) <= room:
-                chosen.append(number)
-                room -= weight(sentence)
-        if not chosen:  # one endless sentence
-            return _plain(text[: int(SUMMARY_WEIGHT)])
-        return " ".join(_plain(text[spans[n].start : spans[n].end]) for n in sorted(chosen))
+        return " ".join(_plain(text[s.start : s.end]) for s in key_sentences(text))
+
+
+def key_sentences(text: str) -> list[Span]:
+    """The sentences that an extractive summary is made of, in order; all of a short text."""
+    spans = list(islice(sentences(text), MOST_SENTENCES))
+    if weight(text) <= SUMMARY_WEIGHT:
+        return spans
+    bags = [set(terms(text[s.start : s.end])) for s in spans]
+    frequency = Counter(term for bag in bags for term in bag)
+    scores = [_centrality(bag, frequency) for bag in bags]
+    ranked = sorted(range(len(spans)), key=lambda i: (i != 0, -scores[i], i))
+    chosen: list[int] = []
+    room = SUMMARY_WEIGHT
+    for number in ranked:
+        sentence = text[spans[number].start : spans[number].end]
+        if weight(sentence) <= room:
+            chosen.append(number)
+            room -= weight(sentence)
+    if not chosen:  # one endless sentence
+        return [Span(s.start, min(s.end, s.start + int(SUMMARY_WEIGHT))) for s in spans[:1]]
+    return [spans[number] for number in sorted(chosen)]
 
 
 def _plain(sentence: str) -> str:

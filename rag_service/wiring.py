@@ -58,6 +58,7 @@ from retrievers.base import Rewriter
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
+from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
@@ -358,13 +359,15 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         stack.callback(signals.close)
         prompts = make_prompts(settings)
         documents = StoredDocuments(database)
+        retriever = TwoStageRetriever(
+            embedder=embedder, documents=documents, chosen=settings.retrieval.documents
+        )
         answering = AnsweringPipeline(
             database=database,
             narrower=Narrower(database),
             rewriter=make_rewriter(settings, llm),
-            retriever=TwoStageRetriever(
-                embedder=embedder, documents=documents, chosen=settings.retrieval.documents
-            ),
+            retriever=retriever,
+            overview=OverviewRetriever(embedder=embedder, documents=documents, retriever=retriever),
             expander=Expander(documents),
             reranker=CoverageReranker(),
             support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),

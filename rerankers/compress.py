@@ -54,7 +54,12 @@ class SentenceCompressor:
 
 def _sentence_worth(passage: Passage, wanted: set[str]) -> list[tuple[Span, float]]:
     record = passage.record
-    local = list(sentences(record.text))
+    kept = passage.spans or (Span(record.start, record.end),)
+    local = [
+        sentence
+        for span in kept
+        for sentence in sentences(record.text, Span(span.start - record.start, span.end - record.start))
+    ]
     shares = [
         len(wanted.intersection(terms(record.text[s.start : s.end]))) / max(len(wanted), 1) for s in local
     ]

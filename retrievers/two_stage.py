@@ -129,7 +129,7 @@ class TwoStageRetriever:
 
     async def _choose(self, words: Sequence[str], vector: Vector, scope: Scope, recursive: bool) -> _Chosen:
         """The documents (and sections of them) whose summaries fit best, with scores in [0, 1] (1: the best)."""
-        index, where = scope.index(IndexKind.SUMMARIES), _within(scope.document_ids)
+        index, where = scope.index(IndexKind.SUMMARIES), within(scope.document_ids)
         k = 3 * self._most_chosen  # a long document has several summaries
         dense, lexical = await asyncio.gather(
             scope.store.search_dense(index, vector, k=k, where=where),
@@ -160,7 +160,7 @@ class TwoStageRetriever:
     ) -> tuple[list[Hit], list[Hit]]:
         """Chunks by vector and by keyword: inside the chosen documents, and (unless strict) everywhere."""
         index, store = scope.index(IndexKind.CHUNKS), scope.store
-        everywhere = _within(scope.document_ids)
+        everywhere = within(scope.document_ids)
         searches: list[Filter | None] = []
         if mode != Mode.STRICT:
             searches.append(everywhere)
@@ -201,7 +201,8 @@ def _sections(
     return tuple(found[:MOST_SECTIONS])
 
 
-def _within(document_ids: tuple[str, ...] | None) -> Filter | None:
+def within(document_ids: tuple[str, ...] | None) -> Filter | None:
+    """The filter that keeps a search inside these documents; None for all."""
     return None if document_ids is None else In("document_id", document_ids)
 
 

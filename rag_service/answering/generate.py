@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from core.text import is_cjk, question_terms, sentences, terms, weight
-from core.types import Passage
+from core.types import Passage, Span
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams
 from rag_service.answering.prompt import Prompts
 
@@ -19,6 +19,7 @@ _NOTE = {
     "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
+_MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
 _HEADING_WEIGHT = 15.0  # Chinese characters
 _FACT = re.compile(r"[\d。．.!?！？;；:：]")  # an ender, a colon, a number: more than a heading has
@@ -165,9 +166,28 @@ class ExtractiveGenerator:
         return _NOTE["zh" if is_cjk(question) else "en"]
 
     async def stream(self, task: Task) -> AsyncGenerator[Delta, None]:
-        for sentence in best_sentences(task.asked, task.question, task.passages):
+        whole = [passage for passage in task.passages if passage.whole]
+        for sentence in (
+            key_sentences(whole) if whole else best_sentences(task.asked, task.question, task.passages)
+        ):
             yield Delta(sentence + "\n")
         yield Delta(finish_reason=FinishReason.STOP)
+
+
+def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) -> list[str]:
+    """Of passages that stand for whole documents, the same number of sentences of each; headings only if all are."""
+    found: list[str] = []
+    for passage in passages:
+        own = [
+            " ".join(passage.record.text[s.start : s.end].split())
+            for kept in passage.spans
+            for s in sentences(
+                passage.record.text, Span(kept.start - passage.record.start, kept.end - passage.record.start)
+            )
+        ]
+        told = [sentence for sentence in own if not _is_heading(sentence, passage)] or own
+        found += told[: max(1, most // len(passages))]
+    return list(dict.fromkeys(found))
 
 
 def best_sentences(

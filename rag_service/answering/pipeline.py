@@ -30,8 +30,10 @@ from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.fields import DeclaredField
 from retrievers.narrow import Narrower
+from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import AsIs
 from retrievers.structure import Structure
+from retrievers.whole_document import Kind, whole_document_question
 from stores.filters import Filter
 
 NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found in the knowledge base."}
@@ -84,6 +86,7 @@ class AnsweringPipeline:
         narrower: Narrower,
         rewriter: Rewriter,
         retriever: Retriever,
+        overview: OverviewRetriever,
         reranker: Reranker,
         expander: Expander,
         support: SupportCheck,
@@ -96,6 +99,7 @@ class AnsweringPipeline:
         self._narrower = narrower
         self._rewriter = rewriter
         self._retriever = retriever
+        self._overview = overview
         self._reranker = reranker
         self._expander = expander
         self._support = support
@@ -170,6 +174,7 @@ class AnsweringPipeline:
             stage.outputs = len(query.searches)
             stage.notes = {"searches": list(query.searches)}
         scope = await self._narrow(query, ask, trace)
+        overview = await self._whole_documents(query, ask, scope, trace)
         with trace.stage("retrieve", inputs=len(query.searches)) as stage:
             retrieved = await self._retriever.retrieve(
                 query, scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
@@ -182,11 +187,11 @@ class AnsweringPipeline:
             stage.outputs = len(ranked)
         with trace.stage("expand", inputs=len(ranked)) as stage:
             expanded = await self._expander.expand(ranked, top_k=ask.top_k, how=ask.structure)
-            passages = list(expanded.passages)
-            stage.outputs = len(passages)
+            passages = [*overview, *expanded.passages][: max(ask.top_k, len(overview))]
+            stage.outputs = len(expanded.passages)
             stage.notes = dict(expanded.notes)
         with trace.stage("support", inputs=len(passages)) as stage:
-            found = self._support.supported(query.standalone, passages)
+            found = bool(overview) or self._support.supported(query.standalone, passages)
             stage.outputs = int(found)
         return _Search(query, passages, found)
 
@@ -199,6 +204,19 @@ class AnsweringPipeline:
             stage.outputs = len(narrowed.scope.document_ids or ())
             stage.notes = narrowed.notes
         return narrowed.scope
+
+    async def _whole_documents(self, query: Query, ask: Ask, scope: Scope, trace: Trace) -> list[Passage]:
+        """Passages that stand for documents, if the question is about whole ones."""
+        asked = whole_document_question(query.standalone) if ask.structure.whole_document else None
+        if asked is None:
+            return []
+        with trace.stage("overview", inputs=1) as stage:
+            passages = await self._overview.retrieve(asked, scope)
+            if asked.kind == Kind.WHICH and not self._support.supported(asked.topic, passages):
+                passages = []
+            stage.outputs = len(passages)
+            stage.notes = {"kind": asked.kind.value, "topic": asked.topic}
+        return passages
 
     async def _rewrite(self, ask: Ask, trace: Trace) -> Query:
         try:

@@ -301,6 +301,9 @@ class Passage(BaseModel):
     section: str
     start: int
     end: int
+    spans: list[tuple[int, int]] | None = Field(
+        None, description="Of a whole document: the places of its key sentences, which `text` is made of."
+    )
     score: float
     url: str = Field(description="Page that opens the passage.")
 

@@ -170,3 +170,29 @@ def test_what_a_question_names_of_the_declared_fields_narrows_the_search(service
         "/kbs/fields/search", json={"query": "x", "filter": {"field": "a", "like": 1}}
     )
     assert (wrong.status_code, "`filter`" in wrong.json()["detail"]) == (422, True)
+
+
+def test_questions_about_whole_documents_are_answered_from_summaries(service: Running) -> None:
+    service.new_kb("whole")
+    contract = "本合同由李华与王敏签订。租期为两年。押金为两千元，租期满后七日内退还。\n"
+    manual = "The Atlas 9 makes espresso. Descaling is due every month with citric acid.\n"
+    service.upload("whole", {"contract.md": contract}, attributes='{"language": "zh"}')
+    service.upload("whole", {"atlas.md": manual, "handbook.md": HANDBOOK}, attributes='{"language": "en"}')
+    service.work()
+    about = service.ask("whole", "contract.md 讲什么？", trace=True)
+    assert about["found"]
+    assert about["unsupported"] == []
+    assert {citation["document_name"] for citation in about["citations"]} == {"contract.md"}
+    assert "押金为两千元，租期满后七日内退还。" in {citation["quote"] for citation in about["citations"]}
+    [stage] = [stage for stage in about["trace"] if stage["stage"] == "overview"]
+    assert stage["notes"]["kind"] == "about"
+    which = service.ask("whole", "Which of the manuals cover descaling?")
+    [citation] = which["citations"]
+    assert citation["document_name"] == "atlas.md"
+    assert citation["quote"] == "Descaling is due every month with citric acid."
+    english = {"language": "en"}
+    assert not service.ask("whole", "Which documents mention zzxqv blorptang?", filters=english)["found"]
+    off = service.ask("whole", "contract.md 讲什么？", structure={"whole_document": False}, trace=True)
+    assert "overview" not in {stage["stage"] for stage in off["trace"]}
+    [whole, *_] = service.search("whole", "What is contract.md about?")
+    assert "".join(contract[start:end] for start, end in whole["spans"]) == contract.strip()

@@ -1,0 +1,151 @@
+"""What answers a question about whole documents? Their summaries, or of each document the sentence on the topic.
+
+A summary that a model wrote cannot be quoted: the passage quotes the document's own key sentences, which were chosen
+when it was read, and the written summary only leads them in the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from core.errors import NotFound
+from core.text import question_terms, sentences, terms
+from core.types import Hit, IndexKind, Passage, Query, Record, Span
+from models.embedders.base import Embedder
+from retrievers.base import Mode, Retriever, Scope
+from retrievers.documents import Documents, Place
+from retrievers.two_stage import within
+from retrievers.whole_document import Kind, WholeDocumentQuestion
+from stores.filters import And, Eq
+
+ABOUT_DOCUMENTS = 3  # told about where the question names none
+ABOUT_SECTIONS = 5  # of one document, whose summaries are told, too
+WHICH_DOCUMENTS = 10
+WHICH_POOL = 200  # chunks on the topic, from which each document's best is taken
+LEAST_COVERAGE = 0.7  # of the topic's words, by rarity, in a chunk of a document that covers it
+LEAST_CLOSENESS = 0.02  # below the best: as near a document must be where none has the words
+SEARCHED = 50  # summaries
+LONGEST_STRETCH = 200_000  # characters between a summary's first and last key sentence
+
+
+class OverviewRetriever:
+    """Finds passages that stand for whole documents."""
+
+    def __init__(self, *, embedder: Embedder, documents: Documents, retriever: Retriever) -> None:
+        self._embedder = embedder
+        self._documents = documents
+        self._retriever = retriever
+
+    async def retrieve(self, question: WholeDocumentQuestion, scope: Scope) -> list[Passage]:
+        """The documents, best first, each as a passage (of a single one asked about also its sections)."""
+        if question.kind == Kind.WHICH:
+            return await self._which(question.topic, scope)
+        return await self._about(question.topic, scope)
+
+    async def _about(self, question: str, scope: Scope) -> list[Passage]:
+        try:
+            found = await self._summaries(question, scope)
+        except NotFound:  # nothing was ever indexed here
+            return []
+        live = await self._documents.live({hit.record.document_id for hit in found})
+        hits = [h for h in found if (d := live.get(h.record.document_id)) and d.revision == h.record.revision]
+        names = {hit.record.document_id: live[hit.record.document_id].name for hit in hits}
+        named = [hit for hit in hits if _is_named(question, names[hit.record.document_id], hit.record)]
+        chosen = (named or hits)[:ABOUT_DOCUMENTS]
+        if len(chosen) == 1:
+            chosen += await self._sections(chosen[0].record, scope)
+        return await self._passages(chosen, names)
+
+    async def _summaries(self, question: str, scope: Scope) -> list[Hit]:
+        """Summaries of whole documents, the nearest first; those whose words fit are among them."""
+        index, store = scope.index(IndexKind.SUMMARIES), scope.store
+        inside = within(scope.document_ids)
+        where = And((Eq("position", 0), inside)) if inside else Eq("position", 0)
+        vector = (await self._embedder.embed_queries([question]))[0]
+        dense = await store.search_dense(index, vector, k=SEARCHED, where=where)
+        lexical = await store.search_text(index, question_terms(question), k=SEARCHED, where=where)
+        near = {hit.record.id for hit in dense}
+        return [*dense, *(Hit(hit.record, 0.0) for hit in lexical if hit.record.id not in near)]
+
+    async def _sections(self, record: Record, scope: Scope) -> list[Hit]:
+        """The first section summaries of the document, in order."""
+        index = scope.index(IndexKind.SUMMARIES)
+        of_document = Eq("document_id", record.document_id), Eq("revision", record.revision)
+        total = await scope.store.count(index, where=And(of_document))
+        if total < 2:
+            return []
+        vector = (await self._embedder.embed_queries([record.text]))[0]
+        hits = await scope.store.search_dense(index, vector, k=total, where=And(of_document))
+        parts = sorted((hit for hit in hits if hit.record.position), key=lambda hit: hit.record.position)
+        return parts[:ABOUT_SECTIONS]
+
+    async def _passages(self, hits: Sequence[Hit], names: dict[str, str]) -> list[Passage]:
+        kept = [(hit, spans) for hit in hits if (spans := _bounded(hit.record.key_sentences))]
+        places = [
+            Place(hit.record.document_id, hit.record.revision, Span(spans[0].start, spans[-1].end))
+            for hit, spans in kept
+        ]
+        texts = await self._documents.texts(places)
+        return [
+            _whole(hit, spans, place, text, names[hit.record.document_id])
+            for (hit, spans), place, text in zip(kept, places, texts, strict=True)
+            if text is not None
+        ]
+
+    async def _which(self, topic: str, scope: Scope) -> list[Passage]:
+        query = Query(topic, (topic,))
+        found = (await self._retriever.retrieve(query, scope, mode=Mode.UNION, pool=WHICH_POOL)).passages
+        best: dict[str, Passage] = {}
+        for passage in sorted(found, key=lambda p: (-p.coverage, -p.dense, p.record.id)):
+            best.setdefault(passage.record.document_id, passage)
+        wanted = set(question_terms(topic))
+        return [
+            replace(
+                passage,
+                whole=True,
+                spans=(_sentence_on(passage.record, wanted),),
+                lead=passage.document_name,
+            )
+            for passage in _covering(best.values())
+        ]
+
+
+def _covering(candidates: Iterable[Passage]) -> list[Passage]:
+    """Of each document's best chunk, those that hold the topic's words; where none does, the nearest."""
+    ranked = sorted(candidates, key=lambda p: (-p.coverage, -p.dense, p.record.id))
+    holding = [p for p in ranked if p.coverage >= LEAST_COVERAGE]
+    if not holding and ranked:
+        nearest = max(p.dense for p in ranked)
+        holding = [p for p in ranked if p.dense >= nearest - LEAST_CLOSENESS]
+    return holding[:WHICH_DOCUMENTS]
+
+
+def _sentence_on(record: Record, wanted: set[str]) -> Span:
+    """The sentence of the chunk that holds most of the wanted terms, the first of equals."""
+    found = list(sentences(record.text))
+    best = max(
+        found,
+        key=lambda s: (len(wanted.intersection(terms(record.text[s.start : s.end]))), -s.start),
+    )
+    return Span(record.start + best.start, record.start + best.end)
+
+
+def _bounded(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.end - spans[0].start <= LONGEST_STRETCH)
+
+
+def _whole(hit: Hit, spans: tuple[Span, ...], place: Place, text: str, name: str) -> Passage:
+    record = replace(hit.record, text=text, start=place.span.start, end=place.span.end, metadata={})
+    passage = Passage(record, name, hit.score, dense=hit.score, summary=hit.score, spans=spans, whole=True)
+    # A summary that is not made of these very sentences was written by a model.
+    written = "".join(hit.record.text.split()) != "".join(passage.kept_text.replace(" … ", "").split())
+    return replace(passage, lead=f"{name}: {hit.record.text}" if written else name)
+
+
+def _is_named(question: str, name: str, record: Record) -> bool:
+    """Whether the question names the document: by file name, with or without folder and extension, or by title."""
+    path, asked = PurePath(name), question.lower()
+    titles = (name, path.name, path.stem, record.header.partition("\n")[0].partition(" > ")[0])
+    return any(len(title) > 1 and title.lower() in asked for title in titles)

@@ -1,0 +1,115 @@
+"""Questions about whole documents: answered by key sentences that are verbatim, document by document."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from kept_documents import KeptDocuments, indexed
+
+from core.types import ParsedDocument, Passage, Section, Span
+from ingest.chunkers.base import Chunking
+from models.embedders.bundled import BundledEmbedder
+from retrievers.base import Scope
+from retrievers.overview import OverviewRetriever
+from retrievers.two_stage import TwoStageRetriever
+from retrievers.whole_document import whole_document_question
+
+
+def handbook() -> ParsedDocument:
+    """Long enough for summaries of its sections."""
+    text, sections = "", []
+    for name in ("Leave", "Travel", "Safety"):
+        body = "".join(f"{name} rule {n}: {name.lower()} is handled by desk {n}.\n\n" for n in range(9))
+        sections.append(Section((name,), Span(len(text), len(text) + len(body))))
+        text += body
+    return ParsedDocument(text, title="Employee handbook", sections=tuple(sections))
+
+
+DOCUMENTS = {
+    "handbook": handbook(),
+    "lease": ParsedDocument(
+        "This lease is between Li and Ann. The deposit is 2,000 euros. Pets are allowed."
+    ),
+    "espresso": ParsedDocument("The Atlas 9 makes espresso. Descaling is due every month with citric acid."),
+    "kettle": ParsedDocument("The kettle boils water. Descaling is due every year with vinegar."),
+    "租约": ParsedDocument("本合同由李华与王敏签订。押金为两千元。允许养宠物。"),
+}
+Kb = tuple[Scope, KeptDocuments, BundledEmbedder]
+
+
+@pytest.fixture(scope="module")
+def kb() -> Iterator[Kb]:
+    embedder = BundledEmbedder()
+    scope, kept = asyncio.run(indexed(DOCUMENTS, Chunking(characters=50), embedder))
+    yield scope, kept, embedder
+    asyncio.run(embedder.close())
+
+
+async def passages(kb: Kb, question: str, *only: str) -> list[Passage]:
+    scope, kept, embedder = kb
+    asked = whole_document_question(question)
+    assert asked is not None
+    retriever = TwoStageRetriever(embedder=embedder, documents=kept, chosen=20)
+    overview = OverviewRetriever(embedder=embedder, documents=kept, retriever=retriever)
+    narrowed = Scope(scope.kb_id, scope.generation, scope.store, only or None)
+    return await overview.retrieve(asked, narrowed)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the lease about?",
+        "这份合同讲什么？",
+        "Which documents mention descaling?",
+        "What is lease.md about?",
+    ],
+)
+async def test_every_kept_span_is_verbatim(kb: Kb, question: str) -> None:
+    found = await passages(kb, question)
+    assert found
+    for passage in found:
+        record = passage.record
+        document = DOCUMENTS[record.document_id]
+        assert passage.whole
+        assert passage.spans
+        assert record.text == document.text[record.start : record.end]
+        for span in passage.spans:
+            assert (
+                document.text[span.start : span.end] == record.text[span.start - record.start :][: len(span)]
+            )
+
+
+@pytest.mark.parametrize("question", ["What is the lease about?", "What is the Employee handbook about?"])
+async def test_a_document_that_the_question_names_is_the_only_one_told_about(kb: Kb, question: str) -> None:
+    [name] = {passage.record.document_id for passage in await passages(kb, question)}
+    assert name in question.lower()
+
+
+async def test_one_long_document_is_told_about_section_by_section(kb: Kb) -> None:
+    whole, *sections = await passages(kb, "What is this manual about?", "handbook")
+    assert [passage.record.section for passage in sections] == ["Leave", "Travel", "Safety"]
+    assert whole.text.startswith("handbook.md\nLeave rule 0")
+
+
+async def test_which_documents_cover_a_topic_gives_each_with_its_sentence(kb: Kb) -> None:
+    found = await passages(kb, "Which of the manuals cover descaling?")
+    assert {p.record.document_id: p.kept_text for p in found} == {
+        "espresso": "Descaling is due every month with citric acid.",
+        "kettle": "Descaling is due every year with vinegar.",
+    }
+    assert {p.text.split("\n")[0] for p in found} == {"espresso.md", "kettle.md"}
+    [chinese] = await passages(kb, "哪些文档提到押金？")
+    assert (chinese.record.document_id, chinese.kept_text) == ("租约", "押金为两千元。")
+
+
+async def test_a_scope_of_some_documents_is_kept(kb: Kb) -> None:
+    found = await passages(kb, "Which documents mention descaling?", "kettle", "lease")
+    assert {p.record.document_id for p in found} == {"kettle"}
+
+
+async def test_nothing_indexed_gives_nothing(kb: Kb) -> None:
+    empty = Scope("empty", 1, kb[0].store)
+    assert await passages((empty, kb[1], kb[2]), "What is this contract about?") == []
+    assert await passages((empty, kb[1], kb[2]), "Which documents mention leave?") == []
