@@ -3,8 +3,8 @@
 FROM python:3.11-slim-bookworm
 
 WORKDIR /app
-COPY requirements.lock ./
-RUN pip install --no-cache-dir --disable-pip-version-check --requirement requirements.lock
+COPY requirements-image.lock ./
+RUN pip install --no-cache-dir --disable-pip-version-check --requirement requirements-image.lock
 
 COPY . .
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \

@@ -33,8 +33,9 @@ from psycopg import sql
 
 from rag_service.local.postgres import EmbeddedPostgres
 
-# The starters of servers (`running.py` first of all) are imported by their own names.
+# The starters of servers are imported by their own names.
 sys.path.append(str(Path(__file__).parent / "servers"))
+import running  # also takes RAG_TEST_SERVERS out of the environment
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 # Reasons that lie in the system or in what is tested, not in something that CI forgot to install.
@@ -63,6 +64,11 @@ def _fail_skip_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     report.outcome = "failed"
     report.longrepr = f"{reason}\nIn CI this must run; a reason that lies elsewhere goes into SKIPS_IN_CI."
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for kind, place in sorted(running.used.items()):
+        terminalreporter.write_line(f"Server of {kind}: {place}")
 
 
 @pytest.fixture(autouse=True)

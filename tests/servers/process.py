@@ -27,6 +27,7 @@ class ServerProcess:
 
     url: str
     lookalike: str | None = None  # what stands in for the real server
+    place = "a local process"
     start_s = 60.0  # on busy cores; all are faster on idle ones
 
     def __init__(self, data: Path, port: int | None = None) -> None:

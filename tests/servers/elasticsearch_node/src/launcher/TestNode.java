@@ -12,7 +12,7 @@ import org.elasticsearch.node.Node;
 import org.elasticsearch.plugins.PluginsLoader;
 
 /**
- * One real Elasticsearch node on loopback: TestNode HOME DATA PORT, until it is killed.
+ * One real Elasticsearch node: TestNode HOME DATA PORT [ADDRESS], on loopback if no address is given, until it is killed.
  * Plugins come from HOME/modules; DATA/ready appears when HTTP answers.
  */
 public class TestNode {
@@ -27,6 +27,7 @@ public class TestNode {
             .put("node.name", "test-node")
             .put("discovery.type", "single-node")
             .put("network.host", "127.0.0.1")
+            .put("http.host", args.length > 3 ? args[3] : "127.0.0.1")
             .put("http.port", args[2])
             .put("transport.port", "0")
             .put("node.processors", 2)
