@@ -37,7 +37,6 @@ _NEEDS_OCR = "needs OCR"
 _GIVES_UP = "the parser crashed on it"
 _MAX_ANSWER_EXTRA = 64 * _MIB  # bytes, for pages and sections
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, getrusage(2)
 _STATM_DATA = 5  # place of "data + stack" in /proc/self/statm, proc_pid_statm(5)
 _CODE_AND_FILES = 768 * _MIB  # address space for libraries and mapped files, beside a parser's own memory
 
@@ -229,8 +228,13 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _was_short_of_memory(memory_mb: int) -> bool:
     """Whether less than half of the memory was left at the worst moment. Libraries of C report a failed
     allocation as whatever they were doing; buffers double, so the one that failed may have been large."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
-    return peak > memory_mb * _MIB // 2
+    status = Path(
+        "/proc/self/status"
+    )  # getrusage(2) begins with the peak of the process that started this one
+    if not status.exists():
+        return False
+    peak_kib = int(status.read_text().split("VmHWM:")[1].split()[0])
+    return peak_kib * 1024 > memory_mb * _MIB // 2
 
 
 def _die_with(parent: int) -> None:

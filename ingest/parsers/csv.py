@@ -44,8 +44,11 @@ def _agreement(text: str, delimiter: str) -> tuple[int, int]:
     """How many of the first records have the most common width, and this width; (0, 0) if it splits none."""
     start = io.StringIO(text, newline="")
     widths: Counter[int] = Counter()
-    for record, _ in zip(csv.reader(start, delimiter=delimiter), range(_SAMPLE_LINES), strict=False):
-        widths[len(record)] += 1
+    try:
+        for record, _ in zip(csv.reader(start, delimiter=delimiter), range(_SAMPLE_LINES), strict=False):
+            widths[len(record)] += 1
+    except csv.Error:
+        return 0, 0  # not split, the lines are longer than a cell may be
     widths.pop(0, None)
     widths.pop(1, None)
     return max(((count, width) for width, count in widths.items()), default=(0, 0))

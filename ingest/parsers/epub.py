@@ -61,6 +61,7 @@ class _Book:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self._there = frozenset(archive.namelist())
         rootfile = next(_elements(self._xml(_CONTAINER), "rootfile"), None)
         if rootfile is None:
             raise UnreadableDocument(
@@ -77,7 +78,7 @@ class _Book:
     def chapters(self) -> Iterator[tuple[str, str | None]]:
         """The member and the title, if it has one, of each chapter in reading order."""
         titles = self._titles()
-        there = set(self._archive.namelist())
+        left = set(self._there)  # the standard forbids to name a chapter twice
         for reference in _elements(self._package, "itemref"):
             item = self._items.get(reference.get("idref", ""))
             if item is None or item.get("media-type") not in _CHAPTER_TYPES:
@@ -85,7 +86,8 @@ class _Book:
             if "nav" in item.get("properties", "").split():
                 continue  # the table of contents
             name = self._member(self._package_name, item.get("href", ""))
-            if name in there:
+            if name in left:
+                left.remove(name)
                 yield name, titles.get(name)
 
     def _titles(self) -> dict[str, str]:
@@ -93,7 +95,7 @@ class _Book:
         titles: dict[str, str] = {}
         for item in self._items.values():
             name = self._member(self._package_name, item.get("href", ""))
-            if name not in self._archive.namelist():
+            if name not in self._there:
                 continue
             if "nav" in item.get("properties", "").split():
                 links = [

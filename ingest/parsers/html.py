@@ -33,7 +33,7 @@ _DECLARED = re.compile(
     rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+)|<\?xml[^>]*encoding=[\"']([\w.-]+)", re.I
 )
 _DECLARED_WITHIN = 4096  # bytes; the standard says 1024, real pages are sloppier
-_XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
+_XML_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 
 _NOT_TEXT = frozenset(
     "script style noscript template svg math canvas iframe object embed audio video head nav footer aside form "

@@ -26,20 +26,12 @@ def _recognises(content: Content) -> bool:
 def _read(path: Path, limits: Limits) -> ParsedDocument:
     from PIL import Image as images  # noqa: N813, PLC0415  # only pictures need it
 
-    reader = recogniser(limits)
-    if reader is None:
-        raise UnreadableDocument("Reading the text in pictures needs text recognition (OCR).", hint=INSTALL)
     builder = TextBuilder(limits)
     with warnings.catch_warnings():
         warnings.simplefilter("error", images.DecompressionBombWarning)
         try:
             with images.open(path, formats=_PILLOW_NAMES) as picture:
-                frames = getattr(picture, "n_frames", 1)
-                for number in range(frames):
-                    if frames > 1:
-                        builder.page()
-                    picture.seek(number)
-                    builder.add(reader.text(_upright(picture)))
+                _add_frames(builder, picture, limits)
         except (images.DecompressionBombWarning, images.DecompressionBombError) as error:
             raise UnreadableDocument(
                 f"The picture is too large to be read: more than {images.MAX_IMAGE_PIXELS} pixels.",
@@ -48,6 +40,18 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
     if not builder.length:
         raise UnreadableDocument("No text was recognised in this picture.")
     return builder.build()
+
+
+def _add_frames(builder: TextBuilder, picture: Image, limits: Limits) -> None:
+    reader = recogniser(limits)
+    if reader is None:
+        raise UnreadableDocument("Reading the text in pictures needs text recognition (OCR).", hint=INSTALL)
+    frames = getattr(picture, "n_frames", 1)
+    for number in range(frames):
+        if frames > 1:
+            builder.page()
+        picture.seek(number)
+        builder.add(reader.text(_upright(picture)))
 
 
 def _upright(picture: Image) -> Image:

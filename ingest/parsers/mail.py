@@ -7,6 +7,8 @@ https://www.rfc-editor.org/rfc/rfc5322 and https://www.rfc-editor.org/rfc/rfc204
 from __future__ import annotations
 
 from email import policy
+from email.errors import HeaderParseError
+from email.header import decode_header
 from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from pathlib import Path
@@ -26,7 +28,7 @@ _MAX_NESTED = 20  # multiparts inside multiparts, and forwarded messages
 def _read(path: Path, limits: Limits) -> ParsedDocument:
     message = BytesParser(policy=policy.default).parsebytes(read_bytes(path, limits))
     assert isinstance(message, EmailMessage)  # the policy makes them
-    if not any(message.get(name) for name in _SHOWN):
+    if not any(_header(message, name) for name in _SHOWN):
         raise UnreadableDocument("This is no e-mail: it has neither sender nor subject.")
     builder = TextBuilder(limits)
     attached = _Walk(builder).through(message)
@@ -36,7 +38,23 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
 
 
 def _header(message: MIMEPart, name: str) -> str:
-    return one_line(str(message.get(name, "")))
+    """A header without its encoding. Not by the policy: its grammar is strict, and slow on long lists of addresses."""
+    raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    value = str(raw).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        pieces = decode_header(value)
+    except (HeaderParseError, ValueError):
+        return one_line(value)
+    return one_line("".join(_header_piece(*piece) for piece in pieces))
+
+
+def _header_piece(piece: bytes | str, charset: str | None) -> str:
+    if isinstance(piece, str):
+        return piece
+    try:
+        return piece.decode(charset or "utf-8", "replace")
+    except LookupError:  # a charset that nobody knows
+        return piece.decode("utf-8", "replace")
 
 
 class _Walk:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -64,10 +65,11 @@ def recogniser(limits: Limits) -> Recogniser | None:
 class Recogniser:
     """Reads the text in pictures. Loading takes a second and 100 MiB, a page of A4 3 to 15 s on one core."""
 
-    def __init__(self) -> None:
+    @cached_property
+    def _engine(self) -> Any:
         from rapidocr import RapidOCR  # noqa: PLC0415  # an extra
 
-        self._engine = RapidOCR(
+        return RapidOCR(
             params={
                 "Global.log_level": "critical",
                 "Global.max_side_len": 2 * LONGEST_SIDE,  # `strips` sees to the size
@@ -86,7 +88,7 @@ class Recogniser:
     def _strip_text(self, image: Image) -> str:
         import numpy as np  # noqa: PLC0415  # see core.types
 
-        found: Any = self._engine(np.asarray(image)[:, :, ::-1])  # it expects BGR
+        found = self._engine(np.asarray(image)[:, :, ::-1])  # it expects BGR
         if found.boxes is None or found.txts is None:
             return ""
         lines = [

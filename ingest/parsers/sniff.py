@@ -17,7 +17,7 @@ _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = 20  # bytes
 _LONGEST_COMMENT = 0xFFFF
-_MAX_LIST = 8 * 2**20  # bytes of the list of parts: 100,000 of them
+_MAX_LIST = 2 * 2**20  # bytes of the list of parts: 25,000 of them
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -47,8 +47,10 @@ _SIGNATURES = (
     (b"OggS", "an Ogg recording"),
 )
 _MAKES_VIDEO = b"ftyp"  # after four bytes of length
+# Atomic and possessive: else n comments before something else can be read in 2^n ways, all of which are tried.
 _HTML_START = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^>]*+>\s*+)?(?:(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html)[\s>]",
+    re.I | re.S,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,9 +31,14 @@ def children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
+def is_limited(process: psutil.Process) -> bool:
+    """Whether the child has limited itself, the last that it does before it begins to read."""
+    return process.rlimit(psutil.RLIMIT_CPU)[0] != resource.RLIM_INFINITY
+
+
 async def started_child() -> psutil.Process:
-    """The child, once it runs its own program and has had time to begin reading."""
-    while not (found := children()) or "ingest.sandbox" not in " ".join(found[0].cmdline()):  # noqa: ASYNC110
+    """The child, once it has limited itself and has had time to begin reading."""
+    while not (found := children()) or not is_limited(found[0]):  # noqa: ASYNC110
         await asyncio.sleep(0.01)  # a process sets no event
     await asyncio.sleep(0.5)
     return found[0]
@@ -129,9 +135,10 @@ def test_a_child_dies_with_its_parent(slow: Path) -> None:
         "asyncio.run(parse_in_child(Path(sys.argv[1]), 'slow.html', Limits(), timeout_s=60, memory_mb=2000))"
     )
     parent = psutil.Popen([sys.executable, "-c", program, str(slow)], cwd=ROOT)
-    while not (found := parent.children()) or "ingest.sandbox" not in " ".join(found[0].cmdline()):
+    while not (found := parent.children()) or not is_limited(
+        found[0]
+    ):  # it asks to die with its parent before
         time.sleep(0.01)
-    time.sleep(0.5)  # until it has asked to die with its parent
     parent.kill()
     parent.wait()
     gone, alive = psutil.wait_procs(found, timeout=10)
