@@ -14,7 +14,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import web
 from core.errors import TooLarge
 from core.settings import Settings
-from rag_service.api import ask, conversations, documents, errors, health, jobs, kbs, keys, openai, preview
+from rag_service.api import (
+    ask,
+    conversations,
+    documents,
+    errors,
+    health,
+    jobs,
+    kbs,
+    keys,
+    openai,
+    preview,
+    tune,
+)
 from rag_service.api.query import ONLY_KNOWN_PARAMETERS
 from rag_service.wiring import open_api
 
@@ -48,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # these pages would load scripts from elsewhere; the document itself is /openapi.json
         redoc_url=None,
     )
-    for module in (health, kbs, preview, documents, jobs, ask, conversations, keys):
+    for module in (health, kbs, preview, tune, documents, jobs, ask, conversations, keys):
         app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")

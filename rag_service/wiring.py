@@ -8,9 +8,10 @@ only the drivers that the settings ask for are loaded.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -346,6 +347,9 @@ class ApiServices:
     signals: Signals
     answering: AnsweringPipeline
     parse: Parse
+    tuning: asyncio.Lock = field(
+        default_factory=asyncio.Lock
+    )  # held while a knowledge base is tuned: one at a time
 
 
 @asynccontextmanager

@@ -87,6 +87,14 @@ async def live(session: AsyncSession, document_ids: Collection[str]) -> dict[str
     return {row.id: Live(row.id, row.name, row.live_revision) for row in await session.execute(query)}
 
 
+async def searchable(session: AsyncSession, kb_id: str) -> list[Live]:
+    """All documents of the knowledge base that can be found."""
+    query = select(Document.id, Document.name, Document.live_revision).where(
+        Document.kb_id == kb_id, Document.live_revision.is_not(None)
+    )
+    return [Live(row.id, row.name, row.live_revision) for row in await session.execute(query)]
+
+
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:
     """Keep the parsed text of a revision (again is fine)."""
     await session.merge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -166,6 +166,65 @@ class ChunkPreview(BaseModel):
     cut_off: bool = Field(description="The document is longer than what was looked at.")
     tokens: int = Field(description="Of all chunks together: what embedding the document costs.")
     chunks: list[PreviewedChunk]
+
+
+class TuneQuestion(Request):
+    """A passage answers it if it holds `evidence`, or (without evidence) belongs to `document`."""
+
+    question: str = Field(min_length=1, max_length=1000, pattern=NOT_BLANK)
+    evidence: str = Field("", max_length=2000, description="Words of the document that answer it, verbatim.")
+    document: str = Field("", max_length=500, description="Name of the document that answers it.")
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if not self.evidence.strip() and not self.document:
+            raise ValueError("it has neither evidence nor document, so nothing can be measured with it")
+        return self
+
+
+class TuneRequest(Request):
+    questions: list[TuneQuestion] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Null: questions are made of sentences of the documents, by the language model if there is one "
+        "that can be told to, else by leaving out their rarest word.",
+    )
+    candidates: list[Chunking] | None = Field(
+        None, min_length=1, max_length=20, description="Null: seven that differ most."
+    )
+    sample_characters: int = Field(
+        20_000, ge=1000, le=200_000, description="Text that is tried, in Chinese characters."
+    )
+    made_questions: int = Field(30, ge=5, le=200, description="Questions that are made where none are sent.")
+    seconds: float = Field(300, ge=5, le=1800, description="Longest time for all of it.")
+
+
+class TuneStart(BaseModel):
+    """Data of a `start` event."""
+
+    documents: int
+    questions: int
+    questions_by: Literal["you", "model", "cloze"]
+
+
+class Tuned(BaseModel):
+    """Data of a `measured` event, and the items of `done`: a candidate's shares in [0, 1]."""
+
+    chunking: Chunking
+    finished: bool = Field(description="False where the time ran out.")
+    chunks: int
+    recall_at_5: float = Field(description="Questions that one of the first five passages answers.")
+    mrr: float = Field(description="Mean of one over the rank of the first passage that answers.")
+    support: float = Field(description="Questions whose answer lies in the first 1,200 tokens of passages.")
+    seconds: float
+
+
+class TuneResult(BaseModel):
+    """Data of the `done` event: all candidates, best first. To apply one, PATCH it as `chunking`, then `…/reread`."""
+
+    candidates: list[Tuned]
+    best: Chunking | None = Field(description="Null if none was finished.")
 
 
 class Reread(BaseModel):

@@ -11,6 +11,7 @@ from rag_service.api.schemas import Job, Kb, Reread
 from rag_service.cli.chunks import CharactersOption, MoreOptions, StrategyOption, chunking_of
 from rag_service.cli.client import Api, kb_path, open_api
 from rag_service.cli.output import print_json, print_table
+from rag_service.cli.tune import tune
 
 app = typer.Typer(help="List, create, show, move and delete knowledge bases.", no_args_is_help=True)
 
@@ -86,6 +87,9 @@ def reread(name: Name) -> None:
 def _reread(api: Api, name: str) -> None:
     count = Reread.model_validate(api.post(kb_path(name, "reread"), {})).documents
     typer.echo(f"{count} documents are read again; rag-service jobs list --kb {name} shows how far.")
+
+
+app.command()(tune)
 
 
 @app.command()
