@@ -139,6 +139,19 @@ class ModelError(RagError):
     code = "model"
 
 
+class ModelBrokeOff(ModelError):
+    """A model's answer broke off."""
+
+    code = "model-broke-off"
+
+
+class PromptTooLong(ModelError):
+    """The prompt does not fit the model's context."""
+
+    status = 422
+    code = "prompt-too-long"
+
+
 class ModelUnavailable(Unavailable):
     """A model server does not answer."""
 

@@ -8,6 +8,7 @@ below. What is wrong is refused under the name that was typed. `docs/settings.md
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -33,6 +34,9 @@ CONFIG_VARIABLE = "RAG_CONFIG"
 FOREIGN_VARIABLES = frozenset({CONFIG_VARIABLE, "RAG_URL", "RAG_API_KEY"})
 # The stores that `stores` can connect to; `rag_service/wiring.py` has a builder for each.
 STORE_SERVERS = ("milvus", "redis", "elasticsearch", "mongo")
+DEFAULT_LLM = "default"  # the name of the language model under `llm`
+LLM_NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # can stand in a variable's name
+SERVERS_OF_MODELS = ("vllm", "openai", "fastchat", "rtp-llm", "llama-factory")  # kinds that need a `url`
 LIKE = 0.8  # how alike names must be (difflib's ratio) for one to be suggested for the other
 
 
@@ -131,11 +135,22 @@ class EmbedderSettings(Group):
 
 
 class LlmSettings(Group):
-    kind: Literal["auto", "ollama", "openai", "llama-cpp", "extractive"] = Field(
+    kind: Literal[
         "auto",
-        description="`ollama`, `openai` (any OpenAI-compatible server, vLLM included), `llama-cpp` (embedded, "
-        "needs `model_path`), `extractive` (no model: quotes the best sentences). `auto`: `llama-cpp` if "
-        "`model_path` is set, else `openai` if `url` is set, else a running Ollama, else `extractive`.",
+        "ollama",
+        "vllm",
+        "llama-cpp",
+        "openai",
+        "fastchat",
+        "rtp-llm",
+        "llama-factory",
+        "extractive",
+    ] = Field(
+        "auto",
+        description="The engine: `ollama`; `vllm`, `fastchat`, `rtp-llm`, `llama-factory` or (any other "
+        "OpenAI-compatible server) `openai`, which need `url`; `llama-cpp`, embedded with `model_path` or its server "
+        "with `url`; `extractive` (no model: quotes the best sentences). `auto`: `llama-cpp` if `model_path` is set, "
+        "else `openai` if `url` is set, else a running Ollama, else `extractive`.",
     )
     url: str | None = Field(
         None, description="Base URL of the engine. Default for `ollama`: http://127.0.0.1:11434."
@@ -157,8 +172,19 @@ class LlmSettings(Group):
     concurrency: int = Field(
         2,
         ge=1,
-        description="Answers written at the same time; `llama-cpp` reserves a context's memory for each.",
+        description="Answers written at the same time; embedded, `llama-cpp` reserves a context's memory for each. "
+        "Models behind the same `url` share the smallest of their limits.",
     )
+    keep_alive: str | None = Field(
+        None,
+        description="How long Ollama keeps the model loaded after an answer, such as `30m`. Unset: as Ollama is set.",
+    )
+
+
+class StagesSettings(Group):
+    answer: str = Field(DEFAULT_LLM, description="Writes answers.")
+    rewrite: str = Field(DEFAULT_LLM, description="Makes a follow-up question stand on its own.")
+    summarise: str = Field(DEFAULT_LLM, description="Writes summaries of documents.")
 
 
 class IngestSettings(Group):
@@ -214,6 +240,11 @@ class RetrievalSettings(Group):
 
 
 class AnswerSettings(Group):
+    mode: Literal["stuff", "refine", "tree_summarize", "map_reduce"] = Field(
+        "stuff",
+        description="How the passages reach the model: all in one prompt, one after the other, summarised until they "
+        "fit, or an answer for each two of them which are then joined. All but `stuff` ask the model several times.",
+    )
     template: str = Field(
         "auto",
         description="Prompt template: `zh`, `en`, `auto` (by the question's language) or a file in `template_dir`.",
@@ -246,7 +277,19 @@ class Settings(Group):
         f"{', '.join(f'`{kind.upper()}`' for kind in STORE_SERVERS)}.",
     )
     embedder: EmbedderSettings = Field(default=EmbedderSettings())
-    llm: LlmSettings = Field(default=LlmSettings())
+    llm: LlmSettings = Field(
+        default=LlmSettings(), description="The language model; its name among others is `default`."
+    )
+    llms: dict[str, LlmSettings] = Field(
+        default={},
+        description="Further language models, such as a small one for rewriting questions. NAME is yours (lower-case "
+        "letters, digits, `_`, `-`); `stages` and knowledge bases choose by it.",
+    )
+    stages: StagesSettings = Field(
+        default=StagesSettings(),
+        description="Which language model does what: `default` or a NAME of `llms`. A knowledge base may choose "
+        "others for answers and rewriting.",
+    )
     ingest: IngestSettings = Field(default=IngestSettings())
     worker: WorkerSettings = Field(default=WorkerSettings())
     retrieval: RetrievalSettings = Field(default=RetrievalSettings())
@@ -254,23 +297,29 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
-        llm = self.llm
-        unused = [name for name in ("url", "model", "model_path") if getattr(llm, name) is not None]
-        if llm.kind == "extractive" and unused:
-            raise ValueError(f"llm.kind is extractive, which uses no model, but llm.{unused[0]} is set")
-        if llm.kind == "llama-cpp" and llm.model_path is None:
-            raise ValueError("llm.kind is llama-cpp, so llm.model_path must name a GGUF file")
-        if llm.kind == "openai" and llm.url is None:
-            raise ValueError("llm.kind is openai, so llm.url must name the server")
+        for name, llm in self.all_llms.items():
+            _refuse_contradictions("llm" if name == DEFAULT_LLM else f"llms.{name}", llm)
+        self._refuse_unknown_llms()
         if self.retrieval.pool < self.retrieval.top_k:
             raise ValueError(
                 f"retrieval.pool ({self.retrieval.pool}) is smaller than retrieval.top_k ({self.retrieval.top_k}), "
                 "whose passages it must hold"
             )
         self._refuse_unknown_stores()
-        if llm.max_new_tokens >= llm.context_tokens:
-            raise ValueError("llm.max_new_tokens must be smaller than llm.context_tokens")
         return self
+
+    def _refuse_unknown_llms(self) -> None:
+        for name in self.llms:
+            if name == DEFAULT_LLM or not LLM_NAME.fullmatch(name):
+                raise ValueError(
+                    f"llms.{name}: a name has lower-case letters, digits, _ and -, and {DEFAULT_LLM} is llm itself"
+                )
+        for stage, name in self.stages.model_dump().items():
+            if name not in self.all_llms:
+                known = ", ".join(self.all_llms)
+                raise ValueError(
+                    f"stages.{stage} is {name}, but there is no such language model; there are {known}"
+                )
 
     def _refuse_unknown_stores(self) -> None:
         for kind in self.stores:
@@ -288,12 +337,31 @@ class Settings(Group):
             raise ValueError(f"store.kind is {kind}, so {variable} (stores.{kind}.url) must name its server")
 
     @property
+    def all_llms(self) -> dict[str, LlmSettings]:
+        """The language models by name, the default first."""
+        return {DEFAULT_LLM: self.llm, **self.llms}
+
+    @property
     def files_dir(self) -> Path:
         return self.data_dir / "files"
 
     @property
     def admin_key_file(self) -> Path:
         return self.data_dir / "admin.key"
+
+
+def _refuse_contradictions(place: str, llm: LlmSettings) -> None:
+    unused = [name for name in ("url", "model", "model_path") if getattr(llm, name) is not None]
+    if llm.kind == "extractive" and unused:
+        raise ValueError(f"{place}.kind is extractive, which uses no model, but {place}.{unused[0]} is set")
+    if llm.kind == "llama-cpp" and (llm.model_path is None) == (llm.url is None):
+        raise ValueError(
+            f"{place}.kind is llama-cpp, so {place}.model_path must name a GGUF file, or {place}.url a server"
+        )
+    if llm.kind in SERVERS_OF_MODELS and llm.url is None:
+        raise ValueError(f"{place}.kind is {llm.kind}, so {place}.url must name the server")
+    if llm.max_new_tokens >= llm.context_tokens:
+        raise ValueError(f"{place}.max_new_tokens must be smaller than {place}.context_tokens")
 
 
 Place = tuple[str, ...]  # where a setting is: ("llm", "url")
@@ -366,7 +434,7 @@ def _in_words(problem: ErrorDetails, typed: Mapping[Place, str]) -> Iterator[str
 
 def _suggestion(place: Place, name: str) -> str:
     """` (did you mean …?)` in the form in which the unknown name was typed, or nothing."""
-    known = {".".join(key): key for key in _places(Settings)}
+    known = {".".join(key): key for key in _places(Settings, typed=place)}
     found = get_close_matches(".".join(place), known, n=1, cutoff=LIKE)
     if not found:
         return ""
@@ -394,12 +462,13 @@ def _in_table(place: Place) -> str:
     return f"[{'.'.join(tables)}] {key}" if tables else key
 
 
-def _places(group: type[BaseModel], above: Place = ()) -> Iterator[Place]:
-    """Where the settings of a group are, in all its groups."""
+def _places(group: type[BaseModel], above: Place = (), *, typed: Place = ()) -> Iterator[Place]:
+    """Where the settings of a group are, in all its groups; `typed` is a place whose own NAME is taken as it is."""
     for name, field in group.model_fields.items():
         kind = field.annotation
         if get_origin(kind) is dict:
-            for key in STORE_SERVERS:
+            names = STORE_SERVERS if name == "stores" else typed[1:2]
+            for key in names:
                 yield from _places(get_args(kind)[1], (*above, name, key))
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _places(kind, (*above, name))

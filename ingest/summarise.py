@@ -16,7 +16,8 @@ from typing import Protocol
 
 from core.text import is_cjk, sentences, terms, weight
 from core.types import ParsedDocument, Record, Span
-from models.llm.base import LLM, Message, Role, SamplingParams, complete
+from models.llm.base import LLM, Message, Role, complete
+from models.llm.sampling import SamplingParams
 
 SUMMARY_WEIGHT = 200.0  # Chinese characters (500 Latin ones): fits every embedder's window with its header
 LONG_DOCUMENT_CHUNKS = (

@@ -20,7 +20,7 @@ from celery import Celery
 
 from core.db.session import Database
 from core.errors import SettingsError
-from core.settings import LlmSettings, Settings, StoreServer
+from core.settings import DEFAULT_LLM, LlmSettings, Settings, StoreServer
 from core.text import weight
 from ingest.chunkers.base import Chunker, Chunking, Strategy
 from ingest.chunkers.headings import HeadingTreeChunker
@@ -40,15 +40,13 @@ from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
 from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser
 from models.embedders.base import Embedder
-from models.llm.base import LLM, SamplingParams
+from models.llm.base import LLM
 from models.llm.detect import running_ollama_model, served_model
-from models.llm.limits import LimitedLLM
-from rag_service.answering.generate import (
-    CompletionGenerator,
-    ExtractiveGenerator,
-    Generator,
-    LlmGenerator,
-)
+from models.llm.limits import LimitedLLM, RetryingLLM
+from models.llm.presets import FASTCHAT, LLAMA_CPP, LLAMA_FACTORY, OPENAI, RTP_LLM, VLLM, Preset
+from models.llm.sampling import SamplingParams
+from rag_service.answering.extractive import ExtractiveGenerator
+from rag_service.answering.generate import CompletionGenerator, Generator, LlmGenerator
 from rag_service.answering.pipeline import AnsweringPipeline
 from rag_service.answering.prompt import Prompts
 from rag_service.answering.support import CoverageAndCosine, Thresholds
@@ -155,24 +153,41 @@ def make_stores(settings: Settings) -> LiveStores:
     return LiveStores(builders)
 
 
-async def make_llm(settings: Settings) -> LLM | None:
-    """The language model that the settings name (`auto`: that is there), or None for extractive answers."""
-    llm = await _engine(settings)
-    if llm is None:
-        return None
-    return LimitedLLM(llm, concurrency=settings.llm.concurrency, timeout_s=settings.llm.timeout_s)
+@asynccontextmanager
+async def open_llms(settings: Settings, *names: str) -> AsyncIterator[dict[str, LLM | None]]:
+    """The language models of these names (without names: all), closed when the block ends.
+
+    None stands for extractive answers. Models behind one address share its smallest limit of answers at a time.
+    """
+    chosen = {name: settings.all_llms[name] for name in names or settings.all_llms}
+    kinds = {name: await engine_kind(s) for name, s in chosen.items()}
+    addresses = {
+        name: s.url or (OLLAMA_URL if kinds[name] == "ollama" else name) for name, s in chosen.items()
+    }
+    turns = {
+        address: asyncio.Semaphore(min(s.concurrency for n, s in chosen.items() if addresses[n] == address))
+        for address in set(addresses.values())
+    }
+    async with AsyncExitStack() as stack:
+        llms: dict[str, LLM | None] = {}
+        for name, s in chosen.items():
+            place = "llm" if name == DEFAULT_LLM else f"llms.{name}"
+            engine = await ENGINES[kinds[name]](s, place)
+            if engine is not None:
+                stack.push_async_callback(engine.close)
+                turn = turns[addresses[name]]
+                engine = LimitedLLM(RetryingLLM(engine), turns=turn, timeout_s=s.timeout_s)
+            llms[name] = engine
+        yield llms
 
 
-async def _engine(settings: Settings) -> LLM | None:
-    kind = await _engine_kind(settings)
-    return await ENGINES[kind](settings.llm)
-
-
-async def _no_engine(_: LlmSettings) -> None:
+async def _no_engine(_: LlmSettings, __: str) -> None:
     return None
 
 
-async def _llama_cpp(s: LlmSettings) -> LLM:
+async def _llama_cpp(s: LlmSettings, place: str) -> LLM:
+    if s.url is not None:
+        return await _server(LLAMA_CPP, s, place)
     from models.llm.llama_cpp import LlamaCppLLM
 
     assert s.model_path is not None  # the settings refuse this kind without it
@@ -185,10 +200,16 @@ async def _llama_cpp(s: LlmSettings) -> LLM:
     )
 
 
-async def _openai(s: LlmSettings) -> LLM:
+async def _server(preset: Preset, s: LlmSettings, place: str) -> LLM:
+    """A model behind a server that speaks OpenAI's protocol."""
     from models.llm.openai_compatible import OpenAICompatibleLLM
 
-    assert s.url is not None  # the settings refuse this kind without it
+    assert s.url is not None  # the settings refuse these kinds without it
+    if s.prompt_style == "completion" and not preset.completion:
+        raise SettingsError(
+            f"{place}.prompt_style is completion, but {preset.title} has no /v1/completions.",
+            hint="Serve an instruction-tuned model, or use another engine.",
+        )
     key = s.api_key.get_secret_value() if s.api_key else None
     return OpenAICompatibleLLM(
         url=s.url,
@@ -197,18 +218,19 @@ async def _openai(s: LlmSettings) -> LLM:
         prompt_style=s.prompt_style,
         api_key=key,
         timeout_s=s.timeout_s,
+        preset=preset,
     )
 
 
-async def _ollama(s: LlmSettings) -> LLM:
+async def _ollama(s: LlmSettings, place: str) -> LLM:
     from models.llm.ollama import OllamaLLM
 
     url = s.url or OLLAMA_URL
     model = s.model or await running_ollama_model(url)
     if model is None:
         raise SettingsError(
-            f"llm.kind is ollama, but the Ollama at {url} does not answer or has no chat model.",
-            hint="Start it (`ollama serve`), pull a model (`ollama pull qwen3:4b`), or set RAG_LLM__MODEL.",
+            f"{place}.kind is ollama, but the Ollama at {url} does not answer or has no chat model.",
+            hint=f"Start it (`ollama serve`), pull a model (`ollama pull qwen3:4b`), or set {place}.model.",
         )
     return OllamaLLM(
         model=model,
@@ -216,19 +238,23 @@ async def _ollama(s: LlmSettings) -> LLM:
         url=url,
         prompt_style=s.prompt_style,
         timeout_s=s.timeout_s,
+        keep_alive=s.keep_alive,
     )
 
 
-ENGINES: Mapping[str, Callable[[LlmSettings], Awaitable[LLM | None]]] = {
+# Each takes its settings and where they stand ("llms.small"), for its errors.
+ENGINES: Mapping[str, Callable[[LlmSettings, str], Awaitable[LLM | None]]] = {
     "extractive": _no_engine,
     "llama-cpp": _llama_cpp,
-    "openai": _openai,
     "ollama": _ollama,
+    **{
+        preset.engine: partial(_server, preset) for preset in (OPENAI, VLLM, FASTCHAT, RTP_LLM, LLAMA_FACTORY)
+    },
 }
 
 
-async def _engine_kind(settings: Settings) -> str:
-    s = settings.llm
+async def engine_kind(s: LlmSettings) -> str:
+    """The engine that the settings name, or (`auto`) that is there."""
     if s.kind != "auto":
         return s.kind
     if s.model_path is not None:
@@ -242,18 +268,17 @@ def make_prompts(settings: Settings) -> Prompts:
     return Prompts(folder=settings.answer.template_dir, default=settings.answer.template)
 
 
-def make_generator(settings: Settings, llm: LLM | None, prompts: Prompts) -> Generator:
+def make_generator(s: LlmSettings, llm: LLM | None, prompts: Prompts) -> Generator:
     if llm is None:
         return ExtractiveGenerator()
-    params = SamplingParams(max_new_tokens=settings.llm.max_new_tokens, temperature=settings.llm.temperature)
-    if settings.llm.prompt_style == "completion":
-        return CompletionGenerator(llm, params, prompts)
-    return LlmGenerator(llm, params)
+    params = SamplingParams(max_new_tokens=s.max_new_tokens, temperature=s.temperature)
+    kind = CompletionGenerator if llm.prompt_style == "completion" else LlmGenerator
+    return kind(llm, params, prompts, compressor=SentenceCompressor(), orderer=BestAtBothEnds())
 
 
-def make_rewriter(settings: Settings, llm: LLM | None) -> Rewriter:
+def make_rewriter(llm: LLM | None) -> Rewriter:
     # A base model continues texts; it cannot be told to rewrite a question.
-    if llm is None or settings.llm.prompt_style == "completion":
+    if llm is None or llm.prompt_style == "completion":
         return FollowUpRules()
     return LlmRewriter(llm)
 
@@ -342,7 +367,8 @@ class ApiServices:
     files: FileStore
     stores: LiveStores
     embedder: Embedder
-    llm: LLM | None
+    generators: Mapping[str, Generator]
+    rewriters: Mapping[str, Rewriter]
     intake: Intake
     signals: Signals
     answering: AnsweringPipeline
@@ -355,10 +381,11 @@ class ApiServices:
 @asynccontextmanager
 async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
     """Everything the API needs, open; closed when the block ends."""
-    async with _ground(settings) as (database, files, stores, embedder), AsyncExitStack() as stack:
-        llm = await make_llm(settings)
-        if llm is not None:
-            stack.push_async_callback(llm.close)
+    async with (
+        _ground(settings) as (database, files, stores, embedder),
+        open_llms(settings) as llms,
+        AsyncExitStack() as stack,
+    ):
         signals = Signals(_celery(settings), database)
         stack.callback(signals.close)
         prompts = make_prompts(settings)
@@ -369,16 +396,12 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         answering = AnsweringPipeline(
             database=database,
             narrower=Narrower(database),
-            rewriter=make_rewriter(settings, llm),
             retriever=retriever,
             overview=OverviewRetriever(embedder=embedder, documents=documents, retriever=retriever),
             expander=Expander(documents),
             reranker=CoverageReranker(),
             support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),
-            compressor=SentenceCompressor(),
-            orderer=BestAtBothEnds(),
             prompts=prompts,
-            generator=make_generator(settings, llm, prompts),
         )
         yield ApiServices(
             settings=settings,
@@ -386,7 +409,10 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             files=files,
             stores=stores,
             embedder=embedder,
-            llm=llm,
+            generators={
+                name: make_generator(settings.all_llms[name], llm, prompts) for name, llm in llms.items()
+            },
+            rewriters={name: make_rewriter(llm) for name, llm in llms.items()},
             intake=Intake(database, files),
             signals=signals,
             answering=answering,
@@ -405,14 +431,15 @@ class WorkerServices:
 @asynccontextmanager
 async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[WorkerServices]:
     """Everything a worker needs, open; closed when the block ends."""
-    async with _ground(settings) as (database, files, stores, embedder), AsyncExitStack() as stack:
-        llm = await _summary_llm(settings)
-        if llm is not None:
-            stack.push_async_callback(llm.close)
+    async with (
+        _ground(settings) as (database, files, stores, embedder),
+        _summariser(settings) as summariser,
+        AsyncExitStack() as stack,
+    ):
         pipeline = IngestPipeline(
             parse=make_parse(settings),
             make_chunker=partial(make_chunker, embedder),
-            summariser=_summariser(llm),
+            summariser=summariser,
             embedder=embedder,
             stores=stores,
         )
@@ -430,29 +457,25 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
         yield WorkerServices(runner, signals)
 
 
-async def _summary_llm(settings: Settings) -> LLM | None:
-    """The LLM that writes summaries, if one shall.
+@asynccontextmanager
+async def _summariser(settings: Settings) -> AsyncIterator[Summariser]:
+    """Who writes summaries. With `auto`, not an embedded model: the worker would load a second copy of it.
 
-    With `auto`, an embedded model does not: the worker would load a second copy of it.
-    Nor does a base model, which cannot be told to summarise.
+    Nor a base model, which cannot be told to summarise.
     """
-    wish = settings.ingest.summarise
-    if wish == "extractive":
-        return None
-    if wish == "auto" and (
-        settings.llm.prompt_style == "completion" or await _engine_kind(settings) == "llama-cpp"
-    ):
-        return None
-    llm = await make_llm(settings)
-    if llm is None and wish == "llm":
-        raise SettingsError(
-            "ingest.summarise is llm, but no language model is configured.", hint="Set RAG_LLM__KIND."
-        )
-    return llm
-
-
-def _summariser(llm: LLM | None) -> Summariser:
-    return ExtractiveSummariser() if llm is None else LlmSummariser(llm)
+    wish, name = settings.ingest.summarise, settings.stages.summarise
+    s = settings.all_llms[name]
+    embedded = s.url is None and await engine_kind(s) == "llama-cpp"
+    if wish == "extractive" or (wish == "auto" and (s.prompt_style == "completion" or embedded)):
+        yield ExtractiveSummariser()
+        return
+    async with open_llms(settings, name) as llms:
+        llm = llms[name]
+        if llm is None and wish == "llm":
+            raise SettingsError(
+                "ingest.summarise is llm, but no language model is configured.", hint="Set RAG_LLM__KIND."
+            )
+        yield ExtractiveSummariser() if llm is None else LlmSummariser(llm)
 
 
 def celery_broker(settings: Settings) -> str | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from core.text import is_cjk, question_terms
 from core.types import Query
-from models.llm.base import LLM, Message, Role, SamplingParams, complete
+from models.llm.base import LLM, Message, Role, complete
+from models.llm.sampling import SamplingParams
 from retrievers.base import Turn
 
 LONGEST_QUESTION = 500  # characters of a rewritten question; a longer one is not a question

@@ -1,6 +1,6 @@
 """Which settings and endpoints are there? Writes the pages of docs/ that follow from the code.
 
-python scripts/docs.py            writes docs/settings.md, docs/api.md and docs/openapi.json
+python scripts/docs.py            writes docs/settings.md, docs/api.md, docs/sampling.md and docs/openapi.json
 python scripts/docs.py --check    writes nothing; exit status 1 if one of them is out of date
 """
 
@@ -21,6 +21,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from core.settings import ENV_PREFIX, Settings
+from models.llm.presets import PRESETS, JsonConstraint
+from models.llm.sampling import NEUTRAL, SamplingParams
 from rag_service.api.deps import admin_key, any_key
 from rag_service.app import create_app
 
@@ -34,6 +36,7 @@ def main() -> int:
     pages = {
         "settings.md": settings_page(),
         "api.md": api_page(),
+        "sampling.md": sampling_page(),
         "openapi.json": json.dumps(openapi(), indent=1, ensure_ascii=False) + "\n",
     }
     if "--check" not in sys.argv[1:]:
@@ -48,6 +51,77 @@ def main() -> int:
 
 def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+# --- sampling ----------------------------------------------------------------------------------------------
+
+SAMPLING_INTRO = """# Sampling parameters
+
+How the model chooses its next token. `params` in the body of `…/ask` sets them for one answer, `params` of a knowledge
+base for all its answers, `RAG_LLM__MAX_NEW_TOKENS` and `RAG_LLM__TEMPERATURE` for the service; what is left open
+everywhere is the engine's own default. Through `/v1/chat/completions` OpenAI's parameters do the same, and the extra
+field `params` takes all of them.
+
+```sh
+curl -H "Authorization: Bearer $(cat ~/.local/share/rag-service/admin.key)" -H 'Content-Type: application/json' \\
+  -d '{"question": "How long is parental leave?", "params": {"temperature": 0.7, "top_k": 40, "stop": ["\\n\\n"]}}' \\
+  http://127.0.0.1:8000/api/v1/kbs/default/ask
+```
+
+- A parameter that the chosen engine does not have is refused with status 422; the answer names the engines that have
+  it. A value that changes nothing (such as a `top_p` of 1) is always taken. Under `/v1` front-ends send parameters that
+  nobody asked for: there, OpenAI's are left out instead, and `warnings` of the response says so.
+- Parameters that work against each other are pointed out in `warnings`: `temperature` and `top_p` together, `top_p`
+  beside a temperature of 0.
+- Names are those of Hugging Face's `generate()`. Others of its parameters: `do_sample=False` is `temperature` 0,
+  `max_length` is the prompt and `max_new_tokens`, `num_return_sequences` is `n`, `use_cache` is always on;
+  `num_beam_groups`, `diversity_penalty` and `constraints` none of the engines has.
+"""
+
+
+def sampling_page() -> str:
+    lines = [
+        GENERATED,
+        SAMPLING_INTRO,
+        "## Meanings\n",
+        "| Parameter | Value | Off | Meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, field in SamplingParams.model_fields.items():
+        off = f"`{json.dumps(NEUTRAL[name])}`" if name in NEUTRAL else "—"
+        lines.append(f"| `{name}` | {_sampling_kind(field)} | {off} | {field.description} |")
+    lines += ["\n## Who has what, and under which name\n"]
+    lines += [
+        f"| Parameter | {' | '.join(f'`{engine}`' for engine in PRESETS)} |",
+        "|---" * (len(PRESETS) + 1) + "|",
+    ]
+    for name in SamplingParams.model_fields:
+        if name == "n":  # is always 1
+            continue
+        cells = [f"`{preset.names[name]}`" if name in preset.names else "—" for preset in PRESETS.values()]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    held = [
+        "yes" if preset.json_in_chat is not JsonConstraint.NONE else "asked and checked"
+        for preset in PRESETS.values()
+    ]
+    lines.append(f"| held to a JSON schema | {' | '.join(held)} |")
+    counts = [
+        "by its tokenizer" if preset.tokenizer.value != "none" else "estimated" for preset in PRESETS.values()
+    ]
+    lines.append(f"| tokens of a prompt | {' | '.join(counts)} |")
+    lines += [
+        "\nvLLM's `num_beams` also sets `use_beam_search`. Ollama, llama.cpp and vLLM are tested for real; of "
+        "FastChat, RTP-LLM and LLaMA-Factory only the recorded protocol is."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sampling_kind(field: FieldInfo) -> str:
+    if "Words" in str(field.annotation) or "tuple" in str(field.annotation):
+        return "list of texts"
+    if "Literal" in str(field.annotation):
+        return '`true`, `false`, `"never"`'
+    return _kind(field)
 
 
 # --- settings ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What every language model offers, and the parameters that shape its text."""
+"""What does every language model offer?"""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from models.llm.presets import Preset
+from models.llm.sampling import SamplingParams
 
 # How a model is addressed: by turns of a conversation, or (base models) by plain text to be continued.
 PromptStyle = Literal["chat", "completion"]
+JsonSchema = dict[str, Any]
 
 
 class Role(StrEnum):
@@ -22,23 +26,6 @@ class Role(StrEnum):
 class Message:
     role: Role
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How the next token is chosen. None leaves the engine's default.
-
-    `max_new_tokens` bounds the answer (tokens); `temperature` 0 is greedy; `top_k` keeps the k likeliest
-    tokens; `repetition_penalty` > 1 discourages tokens already used; generation ends at any of `stop`.
-    """
-
-    max_new_tokens: int = 512
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
 
 
 class FinishReason(StrEnum):
@@ -71,7 +58,9 @@ class LLM(Protocol):
 
     `stream` yields at least one delta, and exactly one with a finish reason, the last. It raises
     `ModelUnavailable` when the engine does not answer, `ModelTimeout` when it is too slow, `ModelError`
-    when it refuses (a prompt over `context_tokens` included: nothing is cut silently) or breaks off.
+    when it refuses (`PromptTooLong` for a prompt over `context_tokens`: nothing is cut silently), `ModelBrokeOff`
+    when it breaks off. `InvalidValue` names a parameter that the engine lacks. With a `schema` the text is JSON of
+    that shape, if `preset` says that the engine can be held to one; else the schema is ignored.
     Closing the iterator stops the engine; use `contextlib.aclosing` where you may leave early.
     """
 
@@ -85,7 +74,26 @@ class LLM(Protocol):
         """How many tokens prompt and answer may have together."""
         ...
 
-    def stream(self, messages: Sequence[Message], params: SamplingParams) -> AsyncGenerator[Delta, None]: ...
+    @property
+    def prompt_style(self) -> PromptStyle:
+        """`completion` is a base model: it continues texts and follows no instructions."""
+        ...
+
+    @property
+    def preset(self) -> Preset:
+        """What the engine can do."""
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
+    ) -> AsyncGenerator[Delta, None]: ...
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        """Tokens of the prompt as the model's own tokenizer counts them, its chat template included.
+
+        None if the engine cannot be asked. Raises as `stream` does.
+        """
+        ...
 
     async def ping(self) -> None:
         """Return if the engine answers and has the model, else raise and say what to do."""
@@ -94,9 +102,11 @@ class LLM(Protocol):
     async def close(self) -> None: ...
 
 
-async def complete(llm: LLM, messages: Sequence[Message], params: SamplingParams) -> str:
+async def complete(
+    llm: LLM, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
+) -> str:
     """The whole answer as one string."""
-    async with aclosing(llm.stream(messages, params)) as deltas:
+    async with aclosing(llm.stream(messages, params, schema)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
 

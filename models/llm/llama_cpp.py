@@ -20,8 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from core.errors import ModelError, ModelTimeout, ModelUnavailable
-from models.llm.base import Delta, Message, PromptStyle, SamplingParams
+from models.llm.base import Delta, JsonSchema, Message, PromptStyle
 from models.llm.openai_compatible import OpenAICompatibleLLM
+from models.llm.presets import LLAMA_CPP, Preset
+from models.llm.sampling import SamplingParams
 
 SERVER = Path(__file__).with_name("llama_cpp_server.py")
 START_TIMEOUT_S = 300.0  # loads about 1 GB a second from a warm disk, far less from a cold one
@@ -64,13 +66,24 @@ class LlamaCppLLM:
     def context_tokens(self) -> int:
         return self._context_tokens
 
+    @property
+    def prompt_style(self) -> PromptStyle:
+        return self._prompt_style
+
+    @property
+    def preset(self) -> Preset:
+        return LLAMA_CPP
+
     async def stream(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
     ) -> AsyncGenerator[Delta, None]:
         llm = await self._started()
-        async with aclosing(llm.stream(messages, params)) as deltas:
+        async with aclosing(llm.stream(messages, params, schema)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        return await (await self._started()).count_tokens(messages)
 
     async def ping(self) -> None:
         await (await self._started()).ping()
@@ -111,7 +124,8 @@ class LlamaCppLLM:
             prompt_style=self._prompt_style,
             api_key=api_key,
             timeout_s=self._timeout_s,
-            engine="llama.cpp",
+            preset=LLAMA_CPP,
+            label="llama.cpp",
             trust_env=False,  # never through a proxy
         )
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import openai
-from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, omit
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
 from openai.types import Completion, CompletionUsage
 from openai.types.chat import ChatCompletionChunk
 
-from core.errors import ModelError, ModelTimeout, ModelUnavailable, RagError
-from models.llm.base import Delta, FinishReason, Message, PromptStyle, SamplingParams, Usage, plain_text
+from core.errors import ModelBrokeOff, ModelError, ModelTimeout, ModelUnavailable, PromptTooLong, RagError
+from models.llm.base import Delta, FinishReason, JsonSchema, Message, PromptStyle, Usage, plain_text
+from models.llm.presets import OPENAI, Json, Preset
+from models.llm.sampling import SamplingParams
+from models.llm.tokens import count_by_engine, turns
 
 CONNECT_TIMEOUT_S = 5.0
-# One more try before the first token: a kept-alive connection may have gone stale. After it, none.
-MAX_RETRIES = 1
+# How engines say with status 400 that a prompt is too long: llama.cpp, vLLM, OpenAI, FastChat, RTP-LLM.
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window)|maximum.*(?:context|length)|(?:prompt|input).*(?:too long|exceed)",
+    re.I,
+)
 
 
 class OpenAICompatibleLLM:
     """A model behind an OpenAI-compatible server.
 
-    `url` is the base URL, as a rule ending in `/v1`; `api_key` is sent as a bearer token if given;
-    `timeout_s` bounds the silence before each piece of the answer; `trust_env` obeys proxies that the
-    environment names. `top_k` and `repetition_penalty` are not
-    OpenAI's: they are sent under vLLM's names (and llama.cpp's), and other servers may ignore or refuse them.
+    `url` is the base URL, as a rule ending in `/v1`; `preset` says what the engine behind it can do; `api_key` is
+    sent as a bearer token if given; `timeout_s` bounds the silence before each piece of the answer; `trust_env`
+    obeys proxies that the environment names. `label` replaces the engine in the name.
     """
 
     def __init__(
@@ -37,42 +43,56 @@ class OpenAICompatibleLLM:
         prompt_style: PromptStyle = "chat",
         api_key: str | None = None,
         timeout_s: float = 120.0,
-        engine: str = "openai",
+        preset: Preset = OPENAI,
+        label: str | None = None,
         trust_env: bool = True,
     ) -> None:
         self._url = url
         self._model = model
         self._context_tokens = context_tokens
         self._prompt_style = prompt_style
-        self._engine = engine
+        self._preset = preset
+        self._label = label or preset.engine
         self._client = AsyncOpenAI(
             base_url=url,
             api_key=api_key or "none",  # the client insists on one
             timeout=openai.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-            max_retries=MAX_RETRIES,
+            max_retries=0,  # `RetryingLLM` tries again, for every engine alike
             http_client=DefaultAsyncHttpxClient(trust_env=trust_env),
         )
 
     @property
     def name(self) -> str:
-        return f"{self._engine} {self._model}"
+        return f"{self._label} {self._model}"
 
     @property
     def context_tokens(self) -> int:
         return self._context_tokens
 
+    @property
+    def prompt_style(self) -> PromptStyle:
+        return self._prompt_style
+
+    @property
+    def preset(self) -> Preset:
+        return self._preset
+
     async def stream(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
     ) -> AsyncGenerator[Delta, None]:
+        body = self._preset.wire(params)
+        if schema is not None:
+            body |= self._preset.json(schema, chat=self._prompt_style == "chat")
         finish: str | None = None
         usage = Usage()
         with self._request_errors():
-            chunks = await self._start(messages, params)
+            chunks = await self._start(messages, body)
         with self._stream_errors():
             async with chunks:
                 async for chunk in chunks:
                     usage = _usage(chunk.usage) or usage
-                    if chunk.choices:
+                    # Of several beams the first is the best.
+                    if chunk.choices and chunk.choices[0].index == 0:
                         finish = chunk.choices[0].finish_reason or finish
                         yield Delta(text=_text(chunk))
         # Only now: the usage comes after the finish reason.
@@ -90,18 +110,31 @@ class OpenAICompatibleLLM:
     async def close(self) -> None:
         await self._client.close()
 
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        with self._request_errors():
+            return await count_by_engine(
+                self._preset.tokenizer, self._post, self._model, messages, self._prompt_style
+            )
+
+    async def _post(self, path: str, body: Json) -> Any:
+        root = self._url.rstrip("/").removesuffix("/v1")
+        return await self._client.post(f"{root}{path}", cast_to=object, body=body)
+
     async def _start(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], body: Json
     ) -> AsyncStream[ChatCompletionChunk] | AsyncStream[Completion]:
-        options: Any = _options(params)
+        options: Any = {
+            "model": self._model,
+            "stream_options": {"include_usage": True},
+            "extra_body": body,
+        }
         if self._prompt_style == "completion":
             continued: AsyncStream[Completion] = await self._client.completions.create(
-                model=self._model, prompt=plain_text(messages), stream=True, **options
+                prompt=plain_text(messages), stream=True, **options
             )
             return continued
-        turns: Any = [{"role": message.role.value, "content": message.content} for message in messages]
         answered: AsyncStream[ChatCompletionChunk] = await self._client.chat.completions.create(
-            model=self._model, messages=turns, stream=True, **options
+            messages=turns(messages), stream=True, **options
         )
         return answered
 
@@ -114,7 +147,7 @@ class OpenAICompatibleLLM:
             raise ModelError(f"{self.name} ended the answer early: {reason}.") from None
 
     def _broke_off(self, why: object) -> ModelError:
-        return ModelError(f"{self.name} at {self._url} broke off: {why}.")
+        return ModelBrokeOff(f"{self.name} at {self._url} broke off: {why}.")
 
     @contextmanager
     def _request_errors(self) -> Iterator[None]:
@@ -129,7 +162,7 @@ class OpenAICompatibleLLM:
                 f"Nothing answers at {self._url} ({error.__cause__ or error}).",
                 hint="Start the server, or correct llm.url.",
             ) from error
-        except (openai.APIError, ValueError, AttributeError, TypeError) as error:
+        except (openai.APIError, ValueError, AttributeError, TypeError, LookupError) as error:
             raise ModelError(
                 f"What {self._url} answers is not OpenAI's protocol ({error}).",
                 hint="Correct llm.url (it usually ends in /v1).",
@@ -151,6 +184,8 @@ class OpenAICompatibleLLM:
     def _refusal(self, error: openai.APIStatusError) -> RagError:
         said = f"{self.name} at {self._url} answered {error.status_code}: {_said(error)}"
         match error.status_code:
+            case 400 if _TOO_LONG.search(said):
+                return PromptTooLong(said)
             case 401 | 403:
                 return ModelError(said, hint="Set llm.api_key.")
             case 404:
@@ -159,26 +194,6 @@ class OpenAICompatibleLLM:
                 return ModelUnavailable(said, retry_after_s=_retry_after_s(error))
             case _:
                 return ModelError(said)
-
-
-def _options(params: SamplingParams) -> dict[str, Any]:
-    def given(value: Any) -> Any:
-        return omit if value is None else value
-
-    extra = {
-        "top_k": params.top_k,
-        "repetition_penalty": params.repetition_penalty,  # vLLM, SGLang, TGI
-        "repeat_penalty": params.repetition_penalty,  # llama.cpp
-    }
-    return {
-        "max_tokens": params.max_new_tokens,
-        "temperature": given(params.temperature),
-        "top_p": given(params.top_p),
-        "seed": given(params.seed),
-        "stop": list(params.stop) or omit,
-        "stream_options": {"include_usage": True},
-        "extra_body": {name: value for name, value in extra.items() if value is not None},
-    }
 
 
 def _text(chunk: ChatCompletionChunk | Completion) -> str:

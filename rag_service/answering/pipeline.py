@@ -1,15 +1,14 @@
 """From a question to a cited answer.
 
-rewrite → filter → retrieve → rerank → expand → compress → order → prompt → generate → cite
+rewrite → filter → retrieve → rerank → expand → generate → cite
 
-Every stage is an object with one method; one that is off is an object that changes nothing. Each reports
-to the trace. A stage that only improves the answer may fail: it is left out and the answer says so; the
-search and the model may not.
+The generator compresses and orders the passages and makes the prompts, as its answer mode needs them.
+Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace. A
+stage that only improves the answer may fail: it is left out and the answer says so; the search and the model may not.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -17,21 +16,23 @@ from dataclasses import dataclass, field
 from core.db import documents
 from core.db.session import Database
 from core.errors import ModelError, RagError, Unavailable
-from core.text import is_cjk, weight
+from core.text import is_cjk
 from core.types import Citation, ParsedDocument, Passage, Query
 from models.llm.base import FinishReason, Usage
+from models.llm.sampling import NONE_GIVEN, SamplingParams, warnings
 from rag_service.answering.citations import Attributor, CitedText, CitingStream, Verifier
-from rag_service.answering.generate import Generator, Task
+from rag_service.answering.generate import Generator
 from rag_service.answering.prompt import Prompts
 from rag_service.answering.support import SupportCheck
+from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
-from rerankers.base import Compressor, Orderer, Reranker
+from rerankers.base import Reranker
 from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.fields import DeclaredField
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
-from retrievers.rewrite import AsIs
+from retrievers.rewrite import FollowUpRules
 from retrievers.structure import Structure
 from retrievers.whole_document import Kind, whole_document_question
 from stores.filters import Filter
@@ -40,19 +41,34 @@ NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found i
 
 
 @dataclass(frozen=True, slots=True)
+class Writers:
+    """Who rewrites the question, and who writes the answer."""
+
+    rewriter: Rewriter
+    generator: Generator
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """A question, where to look, and how (the request's wishes with the settings' defaults filled in)."""
+    """A question, where to look, and how (the request's wishes with the settings' defaults filled in).
+
+    `writers` are the models that do the work; `params` what request and knowledge base ask of the one that answers.
+    """
 
     question: str
     scope: Scope
     top_k: int
     pool: int
     mode: Mode
+    writers: Writers
     structure: Structure = field(default_factory=Structure)
     where: Filter | None = None
     fields: tuple[DeclaredField, ...] = ()
     history: tuple[Turn, ...] = ()
     template: str | None = None
+    params: SamplingParams = NONE_GIVEN
+    answer_mode: AnswerMode = AnswerMode.STUFF
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +100,21 @@ class AnsweringPipeline:
         *,
         database: Database,
         narrower: Narrower,
-        rewriter: Rewriter,
         retriever: Retriever,
         overview: OverviewRetriever,
         reranker: Reranker,
         expander: Expander,
         support: SupportCheck,
-        compressor: Compressor,
-        orderer: Orderer,
         prompts: Prompts,
-        generator: Generator,
     ) -> None:
         self._database = database
         self._narrower = narrower
-        self._rewriter = rewriter
         self._retriever = retriever
         self._overview = overview
         self._reranker = reranker
         self._expander = expander
         self._support = support
-        self._compressor = compressor
-        self._orderer = orderer
         self._prompts = prompts
-        self._generator = generator
 
     async def search(self, ask: Ask, trace: Trace) -> list[Passage]:
         """The best passages, best first."""
@@ -122,32 +130,37 @@ class AnsweringPipeline:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[CitedText | Answer, None]:
         """Pieces of the answer as they come, then the whole `Answer` as the last item."""
-        trace = Trace()
+        generator = ask.writers.generator
+        # What cannot be done is refused before any work.
+        generator.check_mode(ask.answer_mode)
+        params = generator.effective(ask.params)
+        self._prompts.resolve(ask.question, ask.template)
+        trace = Trace(warnings=[*ask.warnings, *warnings(params)])
         search = await self._search(ask, trace)
         if not search.found:
             yield CitedText(_not_found(ask.question))
-            yield _nothing(ask.question, self._generator.name, trace)
+            yield _nothing(ask.question, generator.name, trace)
             return
-        task = self._prompt(ask, search, trace)
-        originals = await self._originals(task.passages)
-        citing = CitingStream(Attributor(task.passages, Verifier(originals)))
-        preamble = self._generator.preamble(ask.question)
+        # The template gets the question as it was asked; what it points back at is in the search.
+        question = search.query.standalone if ask.history else ask.question
+        passages = tuple(search.passages)
+        task = Task(ask.question, question, passages, params, ask.answer_mode, ask.template)
+        originals = await self._originals(passages)
+        citing = CitingStream(Attributor(passages, Verifier(originals)))
+        preamble = generator.preamble(ask.question)
         finish, usage = FinishReason.STOP, Usage()
-        with trace.stage("generate", inputs=1) as stage:
-            start = time.perf_counter()
-            async with aclosing(self._generator.stream(task)) as deltas:
-                async for delta in deltas:
-                    if delta.text and "first_token_ms" not in stage.notes:
-                        stage.notes["first_token_ms"] = round((time.perf_counter() - start) * 1000, 2)
-                        if preamble:
-                            yield CitedText(preamble)
-                    for piece in citing.feed(delta.text):
-                        yield piece
-                    if delta.finish_reason is not None:
-                        finish, usage = delta.finish_reason, delta.usage
-            stage.outputs = usage.completion_tokens
-            stage.notes |= {"model": self._generator.name, "prompt_tokens": usage.prompt_tokens}
-        with trace.stage("cite", inputs=len(task.passages)) as stage:
+        begun = False
+        async with aclosing(generator.stream(task, trace)) as deltas:
+            async for delta in deltas:
+                if delta.text and not begun:
+                    begun = True
+                    if preamble:
+                        yield CitedText(preamble)
+                for piece in citing.feed(delta.text):
+                    yield piece
+                if delta.finish_reason is not None:
+                    finish, usage = delta.finish_reason, delta.usage
+        with trace.stage("cite", inputs=len(passages)) as stage:
             for piece in citing.finish():
                 yield piece
             citations = tuple(citing.citations)
@@ -155,14 +168,14 @@ class AnsweringPipeline:
             stage.notes = {"unsupported": len(citing.unsupported)}
         if not citing.text.strip():  # the passages hold nothing that could be said
             yield CitedText(_not_found(ask.question))
-            yield _nothing(ask.question, self._generator.name, trace)
+            yield _nothing(ask.question, generator.name, trace)
             return
         yield Answer(
             text=preamble + citing.text,
             found=True,
             citations=citations,
             unsupported=tuple(citing.unsupported),
-            model=self._generator.name,
+            model=generator.name,
             finish_reason=finish,
             usage=usage,
             trace=trace,
@@ -220,10 +233,10 @@ class AnsweringPipeline:
 
     async def _rewrite(self, ask: Ask, trace: Trace) -> Query:
         try:
-            return await self._rewriter.rewrite(ask.question, ask.history)
+            return await ask.writers.rewriter.rewrite(ask.question, ask.history)
         except (ModelError, Unavailable) as error:
             trace.degraded.append(f"rewrite: {error.message}")
-            return await AsIs().rewrite(ask.question, ask.history)
+            return await FollowUpRules().rewrite(ask.question, ask.history)
 
     async def _rerank(
         self, query: Query, passages: Sequence[Passage], top_k: int, trace: Trace
@@ -233,25 +246,6 @@ class AnsweringPipeline:
         except RagError as error:
             trace.degraded.append(f"rerank: {error.message}")
             return list(passages[:top_k])
-
-    def _prompt(self, ask: Ask, search: _Search, trace: Trace) -> Task:
-        with trace.stage("compress", inputs=len(search.passages)) as stage:
-            kept = self._compressor.compress(
-                search.query, search.passages, budget=self._generator.passage_budget
-            )
-            stage.outputs = len(kept)
-            stage.notes = {"weight": round(sum(weight(passage.text) for passage in kept))}
-        with trace.stage("order", inputs=len(kept)) as stage:
-            ordered = self._orderer.order(kept)
-            stage.outputs = len(ordered)
-        with trace.stage("prompt", inputs=len(ordered)) as stage:
-            # The template gets the question as it was asked; what it points back at is in the search.
-            question = search.query.standalone if ask.history else ask.question
-            texts = [passage.text for passage in ordered]
-            prompt = self._prompts.render(question, texts, template=ask.template)
-            stage.outputs = 1
-            stage.notes = {"characters": len(prompt)}
-        return Task(ask.question, question, prompt, tuple(kept))
 
     async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
         revisions = {passage.record.document_id: passage.record.revision for passage in passages}

@@ -22,10 +22,11 @@ class Stage:
 
 @dataclass(slots=True)
 class Trace:
-    """The stages of one request, in order, and those that failed and were left out."""
+    """The stages of one request, in order, those that failed and were left out, and what the user should know."""
 
     stages: list[Stage] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str, *, inputs: int) -> Iterator[Stage]:

@@ -14,10 +14,13 @@ from sse_starlette import EventSourceResponse
 from core.db import conversations, kbs
 from core.db.models import ApiKey, KnowledgeBase
 from core.types import Citation, Passage
+from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
 from rag_service.answering.pipeline import Answer, Ask
+from rag_service.answering.task import AnswerMode
 from rag_service.answering.trace import Trace
 from rag_service.api import schemas
+from rag_service.api.answering import answering_of
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import problem_of
 from rag_service.wiring import ApiServices
@@ -80,6 +83,8 @@ async def ask(
         structure=body.structure,
         template=body.template,
         history=history,
+        params=body.params,
+        answer_mode=body.answer_mode,
     )
     exchange = _Exchange(services, key, found_kb, body, Links(services, request, found_kb.name))
     if not body.stream:
@@ -166,8 +171,12 @@ async def make_ask(
     structure: StructureChoice | None = None,
     template: str | None = None,
     history: tuple[Turn, ...] = (),
+    params: SamplingParams | None = None,
+    answer_mode: AnswerMode | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Ask:
-    """The question with its scope and the settings' defaults."""
+    """The question with its scope, and what knowledge base and settings say where the request does not."""
+    answering = answering_of(services, kb.settings)
     defaults = services.settings.retrieval
     return Ask(
         question=question,
@@ -178,8 +187,12 @@ async def make_ask(
         structure=Structure.chosen(kb.settings.get("structure"), structure),
         where=_where(filters, tree),
         fields=declared(kb.settings.get("fields", ())),
+        writers=answering.writers,
         history=history,
         template=template,
+        params=params.over(answering.params) if params else answering.params,
+        answer_mode=answer_mode or answering.mode,
+        warnings=warnings,
     )
 
 
@@ -241,6 +254,7 @@ def answer_schema(answer: Answer, body: schemas.AskRequest, link: Links) -> sche
         model=answer.model,
         conversation_id=body.conversation_id,
         degraded=answer.trace.degraded,
+        warnings=answer.trace.warnings,
         finish_reason=answer.finish_reason.value,
         usage=asdict(answer.usage),
         trace=trace_schema(answer.trace) if body.trace else None,

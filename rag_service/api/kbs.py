@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
 
 from core.db import kbs
 from core.db.models import KnowledgeBase
 from ingest.chunkers.base import Chunking
+from models.llm.sampling import SamplingParams
 from rag_service.api import schemas
+from rag_service.api.answering import check_wishes
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
 from rag_service.new_kb import new_kb
@@ -32,9 +35,21 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         chunking=Chunking.of_kb(kb.settings),
         structure=StructureChoice.model_validate(kb.settings.get("structure", {})),
         fields=list(declared(kb.settings.get("fields", ()))),
+        llms=kb.settings.get("llms", {}),
+        params=SamplingParams.model_validate(kb.settings.get("params", {})),
+        answer_mode=kb.settings.get("answer_mode"),
         documents=documents,
         created_at=kb.created_at,
     )
+
+
+def _with_wishes(services: ApiServices, kb: KnowledgeBase, body: schemas.KbAnswering) -> dict[str, Any]:
+    """The settings of the knowledge base with what the request says about answering."""
+    wishes = body.wishes()
+    merged = {name: value for name, value in (kb.settings | wishes).items() if value not in (None, {})}
+    if wishes:
+        check_wishes(services, merged)
+    return merged
 
 
 @router.get("")
@@ -58,6 +73,7 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
         kb.store = body.store
     (await services.stores.get(kb.store)).refuse_dimension(kb.dim)
     _set_options(services, kb, body)
+    kb.settings = _with_wishes(services, kb, body)
     async with services.database.transaction() as session:
         kb = await kbs.create(session, kb)
     return kb_schema(kb, 0)
@@ -82,11 +98,12 @@ async def get_kb(services: Services, _: AnyKey, kb: str) -> schemas.Kb:
 
 @router.patch("/{kb}")
 async def update_kb(services: Services, _: AdminKey, kb: str, body: schemas.KbUpdate) -> schemas.Kb:
-    """Change name or description, or how documents are searched, or how those are cut that are read from now on
-    (`…/reread` cuts the rest)."""
+    """Change name, description, how it is answered from (`llms` and `params` are replaced as a whole), how documents
+    are searched, or how those are cut that are read from now on (`…/reread` cuts the rest)."""
     changes = body.model_dump(exclude_none=True, include={"name", "description"})
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb, lock=True)
+        found.settings = _with_wishes(services, found, body)
         await kbs.rename(session, found, changes)
         _set_options(services, found, body)
         counts = await kbs.searchable_documents(session, [found.id])

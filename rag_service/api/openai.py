@@ -1,7 +1,8 @@
 """`/v1/models` and `/v1/chat/completions`: the service as an OpenAI-compatible chat model, one for each kb.
 
 The last user message is the question, the turns before it are the history; system messages are not used (the
-prompt template is the service's). Sampling parameters are accepted and not used. Citations are markdown links
+prompt template is the service's). OpenAI's sampling parameters are used if the engine knows them, else `warnings`
+names them; the extra field `params` takes all of ours. Citations are markdown links
 in the text and a list of sources at its end, for front-ends that show nothing else, and `annotations` of type
 `url_citation` for those that do.
 """
@@ -16,15 +17,18 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sse_starlette import EventSourceResponse
 
 from core.db import kbs
 from core.errors import InvalidValue, NotFound
 from core.text import is_cjk
 from core.types import Citation
+from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
+from rag_service.answering.generate import Generator
 from rag_service.answering.pipeline import Answer, Ask
+from rag_service.api.answering import answering_of
 from rag_service.api.ask import Links, find_kb, make_ask
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
@@ -78,7 +82,33 @@ class ChatRequest(Body):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, ge=1, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     retrieval: Retrieval = Retrieval()
+    params: SamplingParams | None = None
+
+    def standard_params(self) -> SamplingParams:
+        """OpenAI's sampling parameters under our names. Raises `InvalidValue` for a value out of range."""
+        values = {
+            "max_new_tokens": self.max_completion_tokens or self.max_tokens,
+            "stop": [self.stop] if isinstance(self.stop, str) else self.stop or None,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+        }
+        try:
+            return SamplingParams.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidValue(f"{first['loc'][0]}: {first['msg']}.") from None
 
 
 @router.get("/models")
@@ -106,6 +136,7 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
             f"The model '{body.model}' does not exist.", hint="GET /v1/models lists them."
         ) from None
     question, history = split_messages(body.messages)
+    params, left_out = _usable(body, answering_of(services, kb.settings).writers.generator)
     ask = await make_ask(
         services,
         kb,
@@ -116,6 +147,8 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         tree=body.retrieval.filter,
         structure=body.retrieval.structure,
         history=history[-services.settings.answer.history_turns :] if history else (),
+        params=params,
+        warnings=left_out,
     )
     chat = _Chat(ask, Links(services, request, kb.name), body)
     if not body.stream:
@@ -123,6 +156,18 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
     items = services.answering.stream(ask)
     first = await anext(items)  # what fails before the first word gets its own HTTP status
     return EventSourceResponse(chat.chunks(first, items), sep="\n", ping=15)
+
+
+def _usable(body: ChatRequest, generator: Generator) -> tuple[SamplingParams, tuple[str, ...]]:
+    """The parameters to use, and words about those of OpenAI's that the engine lacks.
+
+    Front-ends send these without being asked; what stands in `params` was meant, and is refused if it cannot be used.
+    """
+    standard = body.standard_params()
+    lacking = generator.preset.lacking(standard)
+    used = SamplingParams.model_validate({n: v for n, v in standard.given().items() if n not in lacking})
+    words = tuple(f"{generator.name} has no parameter {name}: it was not used." for name in lacking)
+    return body.params.over(used) if body.params else used, words
 
 
 def split_messages(messages: Sequence[ChatMessage]) -> tuple[str, tuple[Turn, ...]]:
@@ -181,6 +226,7 @@ class _Chat:
                 }
             ],
             "usage": _usage(answer),
+            "warnings": answer.trace.warnings,
         }
 
     async def chunks(
@@ -205,14 +251,16 @@ class _Chat:
             delta["annotations"] = annotations
         shown = [self._chunk(delta)] if delta else []
         if isinstance(item, Answer):
-            shown.append(self._chunk({}, finish_reason=item.finish_reason.value))
+            shown.append(
+                self._chunk({}, finish_reason=item.finish_reason.value, warnings=item.trace.warnings)
+            )
             if self._body.stream_options and self._body.stream_options.include_usage:
                 shown.append(self._json({"choices": [], "usage": _usage(item)}))
         return shown
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> str:
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **extra: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return self._json({"choices": [choice]})
+        return self._json({"choices": [choice], **extra})
 
     def _json(self, fields: dict[str, Any]) -> str:
         chunk = {**self._envelope, "object": "chat.completion.chunk", **fields}

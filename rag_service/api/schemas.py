@@ -8,6 +8,8 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest.chunkers.base import Chunking
+from models.llm.sampling import SamplingParams
+from rag_service.answering.task import AnswerMode
 from retrievers.fields import DeclaredField
 from retrievers.structure import StructureChoice
 from stores.checks import check_text
@@ -109,7 +111,35 @@ class KbOptions(Request):
     )
 
 
-class KbCreate(KbOptions):
+class StageLlms(Request):
+    """Language models by their names in the settings (`default`, or one of `llms`); null: the service's `stages`."""
+
+    answer: str | None = Field(None, max_length=64, description="Writes answers.", examples=["default"])
+    rewrite: str | None = Field(
+        None, max_length=64, description="Makes follow-ups stand alone.", examples=["small"]
+    )
+
+
+class KbAnswering(Request):
+    """How a knowledge base is answered from. What is null is as the service is set."""
+
+    llms: StageLlms | None = None
+    params: SamplingParams | None = Field(
+        None, description="Sampling parameters; a request may name others. An engine without one refuses it."
+    )
+    answer_mode: AnswerMode | None = Field(None, description="How passages become an answer.")
+
+    def wishes(self) -> dict[str, Any]:
+        """The fields that were sent, as a knowledge base keeps them; None for those sent as null."""
+        sent = self.model_dump(mode="json", include={"llms", "params", "answer_mode"}, exclude_unset=True)
+        return {name: _without_nulls(value) for name, value in sent.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+class KbCreate(KbOptions, KbAnswering):
     name: KbName
     description: str = Field("", max_length=2000, examples=["Everything new colleagues ask."])
     store: str | None = Field(
@@ -117,7 +147,7 @@ class KbCreate(KbOptions):
     )
 
 
-class KbUpdate(KbOptions):
+class KbUpdate(KbOptions, KbAnswering):
     name: KbName | None = None
     description: str | None = Field(None, max_length=2000)
 
@@ -137,6 +167,9 @@ class Kb(BaseModel):
     chunking: Chunking
     structure: StructureChoice
     fields: list[DeclaredField]
+    llms: dict[str, str] = Field(description="Language models it chose, by stage.")
+    params: SamplingParams
+    answer_mode: AnswerMode | None
     documents: int = Field(description="Documents that can be searched.")
     created_at: datetime
 
@@ -403,6 +436,12 @@ class AskRequest(Request):
     template: str | None = Field(
         None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."
     )
+    params: SamplingParams | None = Field(
+        None, description="Sampling parameters of this answer; those not set are the knowledge base's."
+    )
+    answer_mode: AnswerMode | None = Field(
+        None, description="How passages become an answer; null: as the knowledge base is set."
+    )
     trace: bool = False
 
 
@@ -429,7 +468,8 @@ class Delta(BaseModel):
 
 class AskResponse(BaseModel):
     """`found` is false when the knowledge base holds no answer. `unsupported` lists answer sentences that
-    no passage supports. `degraded` names stages that failed and were left out."""
+    no passage supports. `degraded` names stages that failed and were left out. `warnings` tells of parameters that
+    work against each other."""
 
     answer: str
     found: bool
@@ -438,6 +478,7 @@ class AskResponse(BaseModel):
     model: str = Field(description="What wrote the answer.")
     conversation_id: str | None
     degraded: list[str]
+    warnings: list[str] = []
     finish_reason: Literal["stop", "length"]
     usage: dict[str, int]
     trace: list[StageTrace] | None = None

@@ -93,6 +93,8 @@ def print_answer(response: AskResponse) -> None:
         typer.echo(f"No passage supports: {one_line(sentence)}", err=True)
     for stage in response.degraded:
         typer.echo(f"Answered without {printable(stage)}", err=True)
+    for warning in response.warnings:
+        typer.echo(printable(warning), err=True)
     if response.finish_reason == "length":
         typer.echo("The answer reached its longest length (RAG_LLM__MAX_NEW_TOKENS).", err=True)
     _print_trace(response.trace)

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 import migrations
 from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
-from core.settings import Settings, load_settings
+from core.settings import DEFAULT_LLM, Settings, load_settings
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
-from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_llm, make_prompts, make_stores
+from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_prompts, make_stores, open_llms
 
 CONNECT_TIMEOUT_S = 5
 MIGRATE = "`rag-service migrate` brings it up to date."
@@ -194,11 +194,10 @@ async def _embedder(settings: Settings) -> str:
 
 
 async def _llm(settings: Settings) -> str:
-    llm = await make_llm(settings)
-    if llm is None:
+    async with open_llms(settings) as llms:
+        for llm in filter(None, llms.values()):
+            await llm.ping()
+    if llms == {DEFAULT_LLM: None}:
         return "none; answers quote the best sentences (RAG_LLM__KIND=ollama or openai for a model)"
-    try:
-        await llm.ping()
-    finally:
-        await llm.close()
-    return f"{llm.name} answers"
+    names = [llm.name if llm else f"{name} quotes the best sentences" for name, llm in llms.items()]
+    return f"{' and '.join(names)} {'answers' if len(names) == 1 else 'answer'}"

@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 import pytest
 
 from core.errors import ModelError
-from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams, complete
+from models.llm.base import LLM, Delta, FinishReason, Message, Role, complete
+from models.llm.sampling import SamplingParams
 
 # Opens an LLM with so many context tokens, that answers one request at a time, and closes it.
 NewLLM = Callable[[int], AbstractAsyncContextManager[LLM]]

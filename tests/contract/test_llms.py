@@ -17,6 +17,7 @@ from models.llm.base import LLM
 from models.llm.demo_model import demo_model
 from models.llm.llama_cpp import SERVER, LlamaCppLLM, libgomp_path
 from models.llm.openai_compatible import OpenAICompatibleLLM
+from models.llm.presets import LLAMA_CPP
 
 CACHE = Path.home() / ".cache" / "rag-service-tests"
 TIMEOUT_S = 60.0
@@ -63,6 +64,7 @@ class TestOpenAICompatible(LLMContract):
                     context_tokens=context_tokens,
                     api_key="the-key",
                     timeout_s=TIMEOUT_S,
+                    preset=LLAMA_CPP,
                 )
                 try:
                     yield llm

@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from models.llm import llama_cpp
-from models.llm.base import Message, Role, SamplingParams, complete
+from models.llm.base import Message, Role, complete
 from models.llm.demo_model import demo_model
+from models.llm.sampling import SamplingParams
 
 CACHE = Path.home() / ".cache" / "rag-service-tests"
 

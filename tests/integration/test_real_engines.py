@@ -15,9 +15,10 @@ import pytest
 import pytest_asyncio
 
 from core.errors import ModelError, ModelUnavailable
-from models.llm.base import Message, Role, SamplingParams, complete
+from models.llm.base import Message, Role, complete
 from models.llm.demo_model import demo_model
 from models.llm.llama_cpp import LlamaCppLLM
+from models.llm.sampling import SamplingParams
 
 CACHE = Path.home() / ".cache" / "rag-service-tests"
 SHORT = SamplingParams(max_new_tokens=4, temperature=0)

@@ -87,7 +87,7 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"\bRAG_(?!TEST_)[A-Z0-9_]*[A-Z0-9]\b(?!_)", page.read_text(encoding="utf-8"))
     known = documented_settings() | FOREIGN_VARIABLES
     for name in named:
-        assert name in known or re.sub(r"(RAG_STORES__)[A-Z]+", r"\1NAME", name) in known, name
+        assert name in known or re.sub(r"(RAG_(?:STORES|LLMS)__)[A-Z]+", r"\1NAME", name) in known, name
 
 
 @each_page

@@ -17,7 +17,8 @@ from ingest.summarise import (
     LlmSummariser,
     parts,
 )
-from models.llm.base import Delta, FinishReason, Message, SamplingParams
+from models.llm.base import Delta, FinishReason, Message
+from models.llm.sampling import SamplingParams
 
 LENGTH = 10  # characters of each chunk below
 
@@ -113,7 +114,7 @@ class Listening:
         self.prompt = ""
 
     async def stream(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], params: SamplingParams, schema: object = None
     ) -> AsyncGenerator[Delta, None]:
         self.prompt = messages[0].content
         yield Delta(" A summary.\n", FinishReason.STOP)

@@ -8,9 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from core.errors import ModelTimeout
-from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams, complete
-from models.llm.limits import LimitedLLM
+from core.errors import ModelBrokeOff, ModelError, ModelTimeout, ModelUnavailable, RagError
+from models.llm.base import LLM, Delta, FinishReason, Message, Role, complete
+from models.llm.limits import LimitedLLM, RetryingLLM
+from models.llm.sampling import SamplingParams
 
 PATIENT_S = 30.0
 
@@ -28,7 +29,7 @@ class GatedLLM:
         self.most_inside = 0
 
     async def stream(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], params: SamplingParams, schema: object = None
     ) -> AsyncGenerator[Delta, None]:
         self.begun.append(messages[0].content)
         self.inside += 1
@@ -59,7 +60,7 @@ async def settle() -> None:
 
 async def test_no_more_than_so_many_run_and_the_rest_come_in_their_order() -> None:
     inner = GatedLLM()
-    llm = LimitedLLM(inner, concurrency=2, timeout_s=PATIENT_S)
+    llm = LimitedLLM(inner, turns=asyncio.Semaphore(2), timeout_s=PATIENT_S)
     tasks = [ask(llm, str(number)) for number in range(7)]
     await settle()
     assert inner.begun == ["0", "1"]
@@ -71,7 +72,7 @@ async def test_no_more_than_so_many_run_and_the_rest_come_in_their_order() -> No
 
 async def test_silence_is_a_timeout_that_stops_the_engine_and_frees_the_turn() -> None:
     inner = GatedLLM()
-    llm = LimitedLLM(inner, concurrency=1, timeout_s=0.05)
+    llm = LimitedLLM(inner, turns=asyncio.Semaphore(1), timeout_s=0.05)
     with pytest.raises(ModelTimeout, match="silent"):
         await ask(llm, "slow")
     assert inner.inside == 0
@@ -81,7 +82,7 @@ async def test_silence_is_a_timeout_that_stops_the_engine_and_frees_the_turn() -
 
 async def test_waiting_too_long_for_a_turn_is_a_timeout_and_takes_no_turn() -> None:
     inner = GatedLLM()
-    llm = LimitedLLM(inner, concurrency=1, timeout_s=0.05)
+    llm = LimitedLLM(inner, turns=asyncio.Semaphore(1), timeout_s=0.05)
     async with aclosing(llm.stream([Message(Role.USER, "first")], SamplingParams())) as held:
         await anext(held)  # then its reader pauses, which is no silence of the engine
         with pytest.raises(ModelTimeout, match="busy"):
@@ -95,7 +96,7 @@ async def test_waiting_too_long_for_a_turn_is_a_timeout_and_takes_no_turn() -> N
 @pytest.mark.parametrize("leave", ["close", "cancel"])
 async def test_a_reader_that_leaves_stops_the_engine_and_frees_the_turn(leave: str) -> None:
     inner = GatedLLM()
-    llm = LimitedLLM(inner, concurrency=1, timeout_s=PATIENT_S)
+    llm = LimitedLLM(inner, turns=asyncio.Semaphore(1), timeout_s=PATIENT_S)
     if leave == "close":
         async with aclosing(llm.stream([Message(Role.USER, "first")], SamplingParams())) as stream:
             await anext(stream)
@@ -114,7 +115,7 @@ async def test_a_reader_that_leaves_stops_the_engine_and_frees_the_turn(leave: s
 
 async def test_one_who_leaves_the_queue_does_not_hold_up_those_behind() -> None:
     inner = GatedLLM()
-    llm = LimitedLLM(inner, concurrency=1, timeout_s=PATIENT_S)
+    llm = LimitedLLM(inner, turns=asyncio.Semaphore(1), timeout_s=PATIENT_S)
     first, second, third = (ask(llm, name) for name in ("first", "second", "third"))
     await settle()
     second.cancel()
@@ -125,4 +126,47 @@ async def test_one_who_leaves_the_queue_does_not_hold_up_those_behind() -> None:
 
 async def test_a_ping_that_hangs_is_a_timeout() -> None:
     with pytest.raises(ModelTimeout):
-        await LimitedLLM(GatedLLM(), concurrency=1, timeout_s=0.05).ping()
+        await LimitedLLM(GatedLLM(), turns=asyncio.Semaphore(1), timeout_s=0.05).ping()
+
+
+class FailingLLM(GatedLLM):
+    """Fails as often as it is told to, after so many deltas."""
+
+    def __init__(self, error: RagError, *, times: int, after: int = 0) -> None:
+        super().__init__()
+        self.error, self.times, self.after = error, times, after
+
+    async def stream(
+        self, messages: Sequence[Message], params: SamplingParams, schema: object = None
+    ) -> AsyncGenerator[Delta, None]:
+        self.begun.append(messages[0].content)
+        for _ in range(self.after):
+            yield Delta(text="a")
+        if len(self.begun) <= self.times:
+            raise self.error
+        yield Delta(text="b", finish_reason=FinishReason.STOP)
+
+
+@pytest.mark.parametrize("error", [ModelUnavailable("away"), ModelBrokeOff("broke")])
+async def test_an_engine_that_fails_before_the_answer_begins_is_asked_once_more(error: RagError) -> None:
+    inner = FailingLLM(error, times=1)
+    assert await ask(RetryingLLM(inner), "x") == "b"
+    assert len(inner.begun) == 2
+    with pytest.raises(type(error)):
+        await ask(RetryingLLM(FailingLLM(error, times=2)), "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [
+        (ModelBrokeOff("broke"), 1),  # the reader has seen a part
+        (ModelTimeout("slow"), 0),  # who waited once need not wait twice
+        (ModelError("no"), 0),  # would refuse again
+        (ModelUnavailable("busy", retry_after_s=60), 0),  # the client is told to wait, and does not wait here
+    ],
+)
+async def test_what_another_try_cannot_mend_is_not_tried_again(error: RagError, after: int) -> None:
+    inner = FailingLLM(error, times=1, after=after)
+    with pytest.raises(type(error)):
+        await ask(RetryingLLM(inner), "x")
+    assert len(inner.begun) == 1

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pytest
 from fake_llm_server import FakeServer, Reply, fake_server, unused_url
 
-from core.errors import ModelError, ModelTimeout, ModelUnavailable
-from models.llm.base import LLM, Delta, FinishReason, Message, Role, SamplingParams, Usage
+from core.errors import InvalidValue, ModelError, ModelTimeout, ModelUnavailable, PromptTooLong
+from models.llm.base import LLM, Delta, FinishReason, Message, Role, Usage
 from models.llm.ollama import OllamaLLM
 from models.llm.openai_compatible import OpenAICompatibleLLM
+from models.llm.sampling import SamplingParams
 
 QUESTION = [Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "你好")]
 SHORT = SamplingParams(max_new_tokens=8)
@@ -145,8 +146,7 @@ async def test_a_missing_model_is_an_error_that_says_how_to_get_it(dialect: Dial
 async def test_a_refusal_is_retryable_only_if_waiting_can_help(
     dialect: Dialect, status: int, error: type[Exception]
 ) -> None:
-    # OpenAI's client may try once more; the header keeps it from waiting.
-    reply = {"status": status, "headers": {"retry-after-ms": "1"}, "content_type": "application/json"}
+    reply = {"status": status, "content_type": "application/json"}
     async with answering(dialect, b'{"error": {"message": "because I say so"}}', **reply) as (llm, _):
         with pytest.raises(error, match="because I say so"):
             await deltas(llm)
@@ -216,37 +216,90 @@ async def test_a_cancelled_reader_closes_the_connection(dialect: Dialect) -> Non
         await asyncio.wait_for(server.client_left.wait(), 5)
 
 
+async def sent(dialect: Dialect, params: SamplingParams = SHORT, schema: object = None) -> dict[str, object]:
+    async with answering(dialect, dialect.piece("你"), dialect.end("stop")) as (llm, server):
+        [_ async for _ in llm.stream(QUESTION, params, schema)]
+    return server.bodies[0]  # type: ignore[no-any-return]
+
+
 async def test_parameters_travel_under_each_protocols_names() -> None:
-    params = SamplingParams(
-        max_new_tokens=9, temperature=0.5, top_k=4, top_p=0.9, repetition_penalty=1.1, seed=3, stop=("\n\n",)
-    )
-
-    async def sent(dialect: Dialect) -> dict[str, object]:
-        async with answering(dialect, dialect.piece("你"), dialect.end("stop")) as (llm, server):
-            [_ async for _ in llm.stream(QUESTION, params)]
-        return server.bodies[0]  # type: ignore[no-any-return]
-
+    params = SamplingParams(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=3, stop=("\n\n",))
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "你好"}]
-    same = {"temperature": 0.5, "top_k": 4, "top_p": 0.9, "seed": 3, "stop": ["\n\n"]}
-    openai = {**same, "max_tokens": 9, "repetition_penalty": 1.1, "repeat_penalty": 1.1}
-    ollama = {**same, "num_predict": 9, "repeat_penalty": 1.1, "num_ctx": 512}
+    same = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["\n\n"]}
 
-    chat = await sent(DIALECTS["openai chat"])
+    chat = await sent(DIALECTS["openai chat"], params)
     assert chat == {
-        **openai,
+        **same,
+        "max_tokens": 9,
         "model": "m",
         "messages": turns,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    assert (await sent(DIALECTS["openai completion"]))["prompt"] == "Be brief.\n\n你好"
-    chat = await sent(DIALECTS["ollama chat"])
-    assert chat["options"] == ollama
+    assert (await sent(DIALECTS["openai completion"], params))["prompt"] == "Be brief.\n\n你好"
+    only_ollamas = params.changed(top_k=4, repetition_penalty=1.1)
+    chat = await sent(DIALECTS["ollama chat"], only_ollamas)
+    assert chat["options"] == {**same, "num_predict": 9, "top_k": 4, "repeat_penalty": 1.1, "num_ctx": 512}
     assert [{"role": turn["role"], "content": turn["content"]} for turn in chat["messages"]] == turns  # type: ignore[attr-defined]
     # Ollama would cut an over-long prompt without a word, and put a base model's prompt into a template.
     assert (chat["truncate"], chat["shift"]) == (False, False)
-    completion = await sent(DIALECTS["ollama completion"])
+    completion = await sent(DIALECTS["ollama completion"], only_ollamas)
     assert (completion["prompt"], completion["raw"]) == ("Be brief.\n\n你好", True)
+
+
+async def test_a_parameter_that_the_engine_lacks_is_refused_before_anything_is_sent() -> None:
+    async with answering(DIALECTS["openai chat"]) as (llm, server):
+        with pytest.raises(InvalidValue, match="no parameter top_k"):
+            [_ async for _ in llm.stream(QUESTION, SamplingParams(top_k=4))]
+        assert server.bodies == []
+
+
+async def test_a_schema_travels_as_the_engine_takes_it() -> None:
+    schema = {"type": "object"}
+    assert (await sent(DIALECTS["ollama chat"], schema=schema))["format"] == schema
+    body = await sent(DIALECTS["openai chat"], schema=schema)
+    assert body["response_format"]["json_schema"]["schema"] == schema  # type: ignore[index]
+    # Other servers' /v1/completions take none, and what a server ignores need not be sent.
+    assert "response_format" not in await sent(DIALECTS["openai completion"], schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"error": {"code": 400, "message": "request (900 tokens) exceeds the available context size (512 tokens), '
+         b'try increasing it", "type": "exceed_context_size_error", "n_prompt_tokens": 900, "n_ctx": 512}}', "openai"),
+        (b'{"error": {"message": "This model\'s maximum context length is 2048 tokens. However, you requested 3000 '
+         b'tokens", "type": "BadRequestError", "param": null, "code": 400}}', "openai"),
+        (b'{"error": "the input length exceeds the context length"}', "ollama"),
+    ],
+)  # fmt: skip
+async def test_a_prompt_over_the_context_has_an_error_of_its_own(body: bytes, names: str) -> None:
+    dialects = [d for name, d in DIALECTS.items() if name.startswith(names)]
+    for dialect in dialects:
+        async with answering(dialect, body, status=400, content_type="application/json") as (llm, _):
+            with pytest.raises(PromptTooLong, match="context"):
+                await deltas(llm)
+
+
+async def test_ollama_loads_a_context_for_the_prompt_and_keeps_a_larger_one() -> None:
+    dialect = DIALECTS["ollama chat"]
+    pieces = (dialect.piece("你"), dialect.end("stop"))
+    async with fake_server({dialect.path: Reply(pieces, content_type=dialect.content_type)}) as server:
+        llm = OllamaLLM(url=server.url, model="m", context_tokens=10_000)
+        for characters in (10, 3000, 10, 30_000):
+            [_ async for _ in llm.stream([Message(Role.USER, "字" * characters)], SHORT)]
+        await llm.close()
+    assert [body["options"]["num_ctx"] for body in server.bodies] == [2048, 4096, 4096, 10_000]
+
+
+async def test_ollama_that_finds_the_context_too_small_is_asked_for_a_larger_one() -> None:
+    refusal = b'{"error": "the input length exceeds the context length"}'
+    async with fake_server({"/api/chat": Reply([refusal], status=400)}) as server:
+        llm = OllamaLLM(url=server.url, model="m", context_tokens=10_000)
+        with pytest.raises(PromptTooLong):
+            await deltas(llm)
+        await llm.close()
+    assert [body["options"]["num_ctx"] for body in server.bodies] == [2048, 4096, 8192, 10_000]
 
 
 async def test_what_is_not_set_is_not_sent() -> None:

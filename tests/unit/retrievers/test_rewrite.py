@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from models.llm.base import Delta, FinishReason, Message, SamplingParams
+from models.llm.base import Delta, FinishReason, Message
+from models.llm.sampling import SamplingParams
 from retrievers.base import Turn
 from retrievers.rewrite import LONGEST_QUESTION, AsIs, FollowUpRules, LlmRewriter
 
@@ -71,7 +72,7 @@ class Saying:
         self.prompts: list[str] = []
 
     async def stream(
-        self, messages: Sequence[Message], params: SamplingParams
+        self, messages: Sequence[Message], params: SamplingParams, schema: object = None
     ) -> AsyncGenerator[Delta, None]:
         self.prompts.append(messages[0].content)
         yield Delta(self.text, FinishReason.STOP)

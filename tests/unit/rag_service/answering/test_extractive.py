@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from core.types import Passage, Record
 from models.llm.base import FinishReason
-from rag_service.answering.generate import EXTRACTIVE_NAME, ExtractiveGenerator, Task, best_sentences
+from rag_service.answering.extractive import EXTRACTIVE_NAME, ExtractiveGenerator, best_sentences
+from rag_service.answering.task import Task
+from rag_service.answering.trace import Trace
 
 LEAVE = "Parental leave is 16 weeks. The cafeteria opens at eight. It is paid."
 
@@ -74,8 +76,8 @@ def test_in_another_language_the_beginning_of_the_best_passage_answers() -> None
 
 async def test_the_extractive_answer_quotes_and_says_what_it_is() -> None:
     generator = ExtractiveGenerator()
-    task = Task("How long is it?", "How long is parental leave?", "unused", passages(LEAVE))
-    deltas = [delta async for delta in generator.stream(task)]
+    task = Task("How long is it?", "How long is parental leave?", passages(LEAVE))
+    deltas = [delta async for delta in generator.stream(task, Trace())]
     assert "".join(delta.text for delta in deltas) == "Parental leave is 16 weeks.\n"
     assert [delta.finish_reason for delta in deltas][-1] == FinishReason.STOP
     assert generator.name == EXTRACTIVE_NAME

@@ -1,0 +1,127 @@
+"""What answers without a language model: the sentences of the passages that fit the question best, word for word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+
+from core.errors import InvalidValue
+from core.text import is_cjk, question_terms, sentences, terms, weight
+from core.types import Passage, Span
+from models.llm.base import Delta, FinishReason
+from models.llm.presets import Preset
+from models.llm.sampling import SamplingParams
+from rag_service.answering.task import AnswerMode, Task
+from rag_service.answering.trace import Trace
+
+EXTRACTIVE_NAME = "extractive (no language model)"
+EXTRACTIVE = Preset("extractive", "The extractive answer, which no language model writes,")
+_NOTE = {
+    "zh": "（没有配置大语言模型，以下是文档中最相关的原文。）\n",
+    "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
+}
+_MOST_SENTENCES = 3
+_MOST_KEY_SENTENCES = 8  # of whole documents
+_LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
+_HEADING_WEIGHT = 15.0  # Chinese characters
+_FACT = re.compile(r"[\d。．.!！?？;；:：]")  # an ender, a colon, a number: more than a heading has
+_LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
+
+
+class ExtractiveGenerator:
+    """Quotes the sentences that hold most of the question's words, and says that it is no language model."""
+
+    @property
+    def name(self) -> str:
+        return EXTRACTIVE_NAME
+
+    @property
+    def preset(self) -> Preset:
+        return EXTRACTIVE
+
+    def effective(self, params: SamplingParams) -> SamplingParams:
+        EXTRACTIVE.refuse(params)
+        return params
+
+    def check_mode(self, mode: AnswerMode) -> None:
+        if mode is not AnswerMode.STUFF:
+            raise InvalidValue(
+                f"The answer mode {mode} needs a language model, and none is configured.",
+                hint="Set RAG_LLM__KIND, or ask with the mode stuff.",
+            )
+
+    def preamble(self, question: str) -> str:
+        return _NOTE["zh" if is_cjk(question) else "en"]
+
+    async def stream(self, task: Task, trace: Trace) -> AsyncGenerator[Delta, None]:
+        with trace.stage("generate", inputs=len(task.passages)) as stage:
+            whole = [passage for passage in task.passages if passage.whole]
+            found = (
+                key_sentences(whole) if whole else best_sentences(task.asked, task.question, task.passages)
+            )
+            stage.outputs = len(found)
+            stage.notes = {"model": self.name}
+        for sentence in found:
+            yield Delta(sentence + "\n")
+        yield Delta(finish_reason=FinishReason.STOP)
+
+
+def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) -> list[str]:
+    """Of passages that stand for whole documents, the same number of sentences of each; headings only if all are."""
+    found: list[str] = []
+    for passage in passages:
+        own = [
+            " ".join(passage.record.text[s.start : s.end].split())
+            for kept in passage.spans
+            for s in sentences(
+                passage.record.text, Span(kept.start - passage.record.start, kept.end - passage.record.start)
+            )
+        ]
+        told = [sentence for sentence in own if not _is_heading(sentence, passage)] or own
+        found += told[: max(1, most // len(passages))]
+    return list(dict.fromkeys(found))
+
+
+def best_sentences(
+    asked: str, question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES
+) -> list[str]:
+    """The sentences that hold most of the question's words, better passages first among equals.
+
+    The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
+    So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
+    sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
+    there is no answer here: none, unless the passages are in another language, which shares no words.
+    """
+    own, context = set(question_terms(asked)), set(question_terms(question))
+    repeated = {*own, *context, *terms(asked), *terms(question)}
+    scored: list[tuple[float, int, int, str]] = []
+    for rank, passage in enumerate(passages):
+        before, in_table = 0.0, False
+        for place, span in enumerate(sentences(passage.text)):
+            sentence = " ".join(passage.text[span.start : span.end].split())
+            words = set(terms(_LINK_TARGET.sub("]", sentence)))
+            share = _share(words, own) + _share(words, context - own) / 3
+            names_only = _is_heading(sentence, passage) or (sentence.startswith("|") and not in_table)
+            if not names_only and not words <= repeated:
+                scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
+            before = share * (0.9 if names_only else 1 / 3)
+            in_table = sentence.startswith("|")
+    scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
+    best = scored[0][0] if scored else 0.0
+    if best >= _LEAST_SHARE:
+        return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
+    if passages and is_cjk(asked) != is_cjk(passages[0].text):
+        return [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
+    return []
+
+
+def _share(words: set[str], wanted: set[str]) -> float:
+    return len(words & wanted) / len(wanted) if wanted else 0.0
+
+
+def _is_heading(sentence: str, passage: Passage) -> bool:
+    """Whether the line is a heading: one of the document's, or short, unfinished and without a fact."""
+    line = sentence.lstrip("# ")
+    if line in passage.record.section.split(" > "):
+        return True
+    return weight(line) < _HEADING_WEIGHT and not _FACT.search(line)

@@ -1,0 +1,55 @@
+"""Which models answer for a knowledge base, with which parameters and in which mode?
+
+The knowledge base keeps its wishes in its `settings` (`llms`, `params`, `answer_mode`); what it leaves open is the
+service's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InvalidValue, RagError
+from models.llm.sampling import SamplingParams
+from rag_service.answering.pipeline import Writers
+from rag_service.answering.task import AnswerMode
+from rag_service.wiring import ApiServices
+
+KEYS = ("llms", "params", "answer_mode")
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a knowledge base is answered from."""
+
+    writers: Writers
+    params: SamplingParams
+    mode: AnswerMode
+
+
+def answering_of(services: ApiServices, wishes: Mapping[str, Any]) -> Answering:
+    """What the settings of a knowledge base come to. Raises `InvalidValue` for a model that is not there."""
+    stages = services.settings.stages.model_dump() | wishes.get("llms", {})
+    for stage in ("answer", "rewrite"):
+        if stages[stage] not in services.generators:
+            raise InvalidValue(
+                f"There is no language model named '{stages[stage]}' ({stage}).",
+                hint=f"There are: {', '.join(services.generators)}.",
+            )
+    return Answering(
+        Writers(services.rewriters[stages["rewrite"]], services.generators[stages["answer"]]),
+        SamplingParams.model_validate(wishes.get("params", {})),
+        AnswerMode(wishes.get("answer_mode") or services.settings.answer.mode),
+    )
+
+
+def check_wishes(services: ApiServices, wishes: Mapping[str, Any]) -> None:
+    """Raise `InvalidValue` if a knowledge base with these settings could not answer."""
+    answering = answering_of(services, wishes)
+    generator = answering.writers.generator
+    try:
+        generator.effective(answering.params)
+        generator.check_mode(answering.mode)
+    except RagError as error:
+        raise InvalidValue(f"{generator.name} would answer. {error.message}", hint=error.hint) from None
