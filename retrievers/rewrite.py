@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
 from core.text import is_cjk, question_terms
 from core.types import Query
-from models.llm.base import LLM, Message, Role, complete
+from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
+from models.llm.structured import complete_json
 from retrievers.base import Turn
 
 LONGEST_QUESTION = 500  # characters of a rewritten question; a longer one is not a question
@@ -62,17 +65,23 @@ def _subject(history: Sequence[Turn]) -> str:
 
 INSTRUCTION = {
     "zh": "下面是一段对话和一个新的问题。请把新的问题改写成不看对话也能看懂的完整问题，不要回答它，"
-    "只输出改写后的问题。\n\n{history}\n\n新的问题：{question}\n改写后的问题：",
+    '以 JSON 输出：{{"question": "改写后的问题"}}\n\n{history}\n\n新的问题：{question}',
     "en": "Below are a conversation and a new question. Rewrite the new question so that it can be "
-    "understood without the conversation. Do not answer it; write only the rewritten question.\n\n"
-    "{history}\n\nNew question: {question}\nRewritten question:",
+    'understood without the conversation. Do not answer it; write JSON: {{"question": "the rewritten question"}}\n\n'
+    "{history}\n\nNew question: {question}",
 }
+
+
+class Rewritten(BaseModel):
+    """What the model is asked for."""
+
+    question: str
 
 
 class LlmRewriter:
     """Lets the language model resolve what a follow-up points at; a question without history stays as it is.
 
-    An unusable rewrite (empty, endless) is dropped for the rules' one.
+    An unusable rewrite (empty, endless) is dropped for the rules' one. Raises `ModelError` if there is none.
     """
 
     def __init__(self, llm: LLM) -> None:
@@ -86,9 +95,9 @@ class LlmRewriter:
         language = "zh" if is_cjk(question) else "en"
         said = "\n".join(f"Q: {turn.question}\nA: {turn.answer[:400]}" for turn in history)
         prompt = INSTRUCTION[language].format(history=said, question=question)
-        params = SamplingParams(max_new_tokens=128, temperature=0.0)
-        answer = await complete(self._llm, [Message(Role.USER, prompt)], params)
-        rewritten = answer.strip().partition("\n")[0].strip(' "“”')
+        params = SamplingParams(max_new_tokens=256, temperature=0.0)
+        answer = await complete_json(self._llm, [Message(Role.USER, prompt)], Rewritten, params)
+        rewritten = " ".join(answer.question.split()).strip('"“” ')
         if not 0 < len(rewritten) <= LONGEST_QUESTION:
             return by_rules
         return Query(question, (rewritten,))

@@ -3,8 +3,8 @@
 rewrite → filter → retrieve → rerank → expand → generate → cite
 
 The generator compresses and orders the passages and makes the prompts, as its answer mode needs them.
-Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace. A
-stage that only improves the answer may fail: it is left out and the answer says so; the search and the model may not.
+Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace.
+A stage that only improves the answer may fail: it is left out and the answer says so; the search and the model may not.
 """
 
 from __future__ import annotations

@@ -9,17 +9,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
-from core.errors import ModelError
+from core.errors import PromptTooLong
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, complete
 from models.llm.sampling import SamplingParams
+from models.llm.structured import complete_json
+from models.llm.tokens import estimated_tokens
 
 # Opens an LLM with so many context tokens, that answers one request at a time, and closes it.
 NewLLM = Callable[[int], AbstractAsyncContextManager[LLM]]
 
 CONTEXT = 256
+
+
+class Town(BaseModel):
+    """Short in every field, for a model that does not know when to end."""
+
+    kind: Literal["town", "city"]
+    people: Literal[10, 20]
+
+
 COUNT = [Message(Role.USER, "1, 2, 3, 4, 5, 6, 7, 8, 9,")]
 
 
@@ -97,7 +110,7 @@ class LLMContract:
     async def test_a_prompt_over_the_context_is_refused_and_not_cut(self, new_llm: NewLLM) -> None:
         too_long = [Message(Role.USER, "word " * (CONTEXT + 100))]
         async with new_llm(CONTEXT) as llm:
-            with pytest.raises(ModelError):
+            with pytest.raises(PromptTooLong):
                 await answer(llm, too_long, greedy(4))
             await answer(llm, COUNT, greedy(4))  # and the next prompt is answered
 
@@ -106,6 +119,25 @@ class LLMContract:
         async with new_llm(CONTEXT) as llm:
             _, last = await answer(llm, COUNT, params)
         assert last.usage.prompt_tokens + last.usage.completion_tokens <= CONTEXT + 1
+
+    async def test_an_engine_that_says_so_is_held_to_a_json_schema(self, new_llm: NewLLM) -> None:
+        question = [Message(Role.USER, "A town as JSON:")]
+        params = SamplingParams(max_new_tokens=150, temperature=0)
+        async with new_llm(512) as llm:
+            if not llm.preset.holds_to_json(chat=llm.prompt_style == "chat"):
+                pytest.skip(f"{llm.preset.title} cannot be held to JSON")
+            town = await complete_json(llm, question, Town, params)
+        assert town.kind in ("town", "city")
+
+    async def test_tokens_are_counted_as_the_engine_counts_them(self, new_llm: NewLLM) -> None:
+        for prompt in (COUNT, [Message(Role.USER, "春眠不觉晓，处处闻啼鸟。")]):
+            async with new_llm(CONTEXT) as llm:
+                counted = await llm.count_tokens(prompt)
+                _, last = await answer(llm, prompt, greedy(1))
+            # An engine without such a request has an estimate, which must not be too low.
+            assert counted == last.usage.prompt_tokens or (
+                counted is None and estimated_tokens(prompt) >= last.usage.prompt_tokens
+            )
 
     @pytest.mark.parametrize("leave", ["close", "cancel"])
     async def test_leaving_early_stops_the_engine(self, new_llm: NewLLM, leave: str) -> None:

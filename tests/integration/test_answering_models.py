@@ -216,9 +216,9 @@ def test_each_mode_asks_the_model_as_it_should_and_streams_what_it_says_in_the_e
 
     body = {"question": QUESTION, "stream": True, **options}
     with service.client.stream("POST", "/kbs/handbook/ask", json=body) as response:
-        lines = [line for line in response.iter_lines() if line.startswith("data: ")]
-    deltas = [data["text"] for line in lines if set(data := json.loads(line[6:])) == {"text"}]
-    assert "".join(deltas) == plain["answer"]
+        events = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
+    deltas = [data["text"] for data in events if set(data) == {"text"}]
+    assert "".join(deltas) == events[-1]["answer"]
     assert len(deltas) > 1
     for citation in plain["citations"]:
         assert citation["quote"] in HANDBOOK + "".join(OTHERS.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from core.errors import ModelError
 from models.llm.base import Delta, FinishReason, Message
+from models.llm.presets import OLLAMA
 from models.llm.sampling import SamplingParams
 from retrievers.base import Turn
 from retrievers.rewrite import LONGEST_QUESTION, AsIs, FollowUpRules, LlmRewriter
@@ -66,6 +69,8 @@ class Saying:
 
     name = "saying"
     context_tokens = 4096
+    prompt_style = "chat"
+    preset = OLLAMA
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -85,13 +90,13 @@ class Saying:
 
 
 async def test_the_model_resolves_a_follow_up_from_the_conversation() -> None:
-    model = Saying('"Who pays for parental leave?"\nI hope that helps.')
+    model = Saying('{"question": "Who pays for\\nparental leave?"}')
     query = await LlmRewriter(model).rewrite("Who pays for it?", [LEAVE])
     assert query.searches == ("Who pays for parental leave?",)
     assert query.text == "Who pays for it?"
     [prompt] = model.prompts
     assert "Q: How long is parental leave?\nA: 16 weeks." in prompt
-    assert prompt.endswith("New question: Who pays for it?\nRewritten question:")
+    assert prompt.endswith("New question: Who pays for it?")
 
 
 async def test_the_model_is_not_asked_without_a_conversation() -> None:
@@ -102,7 +107,8 @@ async def test_the_model_is_not_asked_without_a_conversation() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n ", '""', "x" * (LONGEST_QUESTION + 1)])
 async def test_an_unusable_rewrite_is_dropped_for_the_rules(text: str) -> None:
-    query = await LlmRewriter(Saying(text)).rewrite("Who pays for it?", [LEAVE])
+    saying = Saying(json.dumps({"question": text}))
+    query = await LlmRewriter(saying).rewrite("Who pays for it?", [LEAVE])
     assert query.searches == ("How long is parental leave? Who pays for it?", "Who pays for it?")
 
 
@@ -114,3 +120,10 @@ async def test_a_follow_up_is_searched_with_its_subject_and_alone() -> None:
 async def test_a_question_in_another_language_is_not_mixed_with_the_one_before() -> None:
     query = await FollowUpRules().rewrite("Who is the electrician?", [Turn("闸门提前多久关闭？", "十分钟。")])
     assert query.searches == ("Who is the electrician?",)
+
+
+async def test_a_model_that_does_not_answer_in_json_is_an_error_that_the_pipeline_reports() -> None:
+    saying = Saying("Who pays for parental leave?")
+    with pytest.raises(ModelError, match="saying was asked for JSON"):
+        await LlmRewriter(saying).rewrite("Who pays for it?", [LEAVE])
+    assert len(saying.prompts) == 2
