@@ -29,7 +29,8 @@ from ingest.chunkers.base import Chunking, Strategy
 from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import ExtractiveSummariser
 from models.embedders.base import Embedder
-from models.llm.base import LLM, Message, Role, SamplingParams, complete
+from models.llm.base import LLM, Message, Role, complete
+from models.llm.sampling import SamplingParams
 from rag_service.preview import first_characters
 from rag_service.wiring import make_chunker
 from rerankers.rerank import CoverageReranker

@@ -367,6 +367,7 @@ class ApiServices:
     files: FileStore
     stores: LiveStores
     embedder: Embedder
+    llms: Mapping[str, LLM | None]
     generators: Mapping[str, Generator]
     rewriters: Mapping[str, Rewriter]
     intake: Intake
@@ -409,6 +410,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             files=files,
             stores=stores,
             embedder=embedder,
+            llms=llms,
             generators={
                 name: make_generator(settings.all_llms[name], llm, prompts) for name, llm in llms.items()
             },

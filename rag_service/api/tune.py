@@ -92,9 +92,10 @@ async def _questions(
     if body.questions:
         return [TuneQuestion(q.question, q.evidence, q.document) for q in body.questions], "you"
     by: QuestionsBy = "cloze"
-    if services.llm is not None and services.settings.llm.prompt_style == "chat":
+    llm = services.llms[services.settings.stages.rewrite]
+    if llm is not None and llm.prompt_style == "chat":
         by, seconds = "model", SHARE_FOR_QUESTIONS * body.seconds
-        questions = await llm_questions(among, body.made_questions, services.llm, seconds=seconds)
+        questions = await llm_questions(among, body.made_questions, llm, seconds=seconds)
     else:
         questions = cloze_questions(among, body.made_questions)
     if not questions:
