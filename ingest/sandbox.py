@@ -70,7 +70,7 @@ async def _parse(path: Path, name: str, limits: Limits, timeout_s: float, memory
         "memory_mb": memory_mb,
         "parent": os.getpid(),
     }
-    most = 12 * limits.max_characters + _MAX_ANSWER_EXTRA  # JSON writes an emoji in 12 bytes
+    most = 6 * limits.max_characters + _MAX_ANSWER_EXTRA  # JSON writes a control character in 6 bytes
     try:
         async with asyncio.timeout(timeout_s), _child() as child:
             answer = await _ask(child, json.dumps(request).encode(), most)
@@ -109,7 +109,7 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONUTF8": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-async def _ask(child: asyncio.subprocess.Process, request: bytes, most: int) -> bytes:
+async def _ask(child: asyncio.subprocess.Process, request: bytes, most: int) -> bytearray:
     """Send the request and read the whole answer, `most` bytes at the longest."""
     assert child.stdin is not None
     assert child.stdout is not None
@@ -125,17 +125,18 @@ async def _ask(child: asyncio.subprocess.Process, request: bytes, most: int) -> 
         if len(answer) > most:
             child.kill()
             break
-    return bytes(answer)
+    return answer
 
 
-def _understood(answer: bytes, code: int, name: str, memory_mb: int) -> ParsedDocument:
+def _understood(answer: bytearray, code: int, name: str, memory_mb: int) -> ParsedDocument:
     if not answer.startswith(_STARTED):
         raise RagError(
             f"The child process that parses documents did not start (exit code {code}).",
             hint="The log above says why; is the package installed completely?",
         )
+    del answer[: len(_STARTED)]  # a large document's answer is not copied
     try:
-        reply = json.loads(answer[len(_STARTED) :])
+        reply = json.loads(answer)
         problem = reply.get("problem")
         if problem is None:
             return _document(reply)
@@ -203,7 +204,8 @@ def _main() -> NoReturn:
     os.dup2(2, 1)
     output.write(_STARTED)
     output.flush()
-    output.write(json.dumps(_answer(request)).encode())
+    # Not in ASCII, which is twice as long for Chinese. The words of a library's error may hold lone surrogates.
+    output.write(json.dumps(_answer(request), ensure_ascii=False).encode(errors="backslashreplace"))
     output.flush()
     os._exit(0)  # nothing to tidy up, and large documents take their time to be freed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import resource
 import stat
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from ingest.intake import clean_name
 from ingest.parsers import Limits, sniff
 from ingest.sandbox import parse_in_child
 
+ROOT = Path(__file__).parents[3]
 MEMORY_MB = IngestSettings().parse_memory_mb
 MOST_RESIDENT_MB = (
     MEMORY_MB + 150
@@ -68,6 +70,61 @@ async def test_a_pdf_of_50_mb_and_1000_pages_is_read_under_1_gib(tmp_path: Path)
     document = await parse_in_child(path, "plant.pdf", Limits(), timeout_s=120, memory_mb=900)
     assert len(document.pages) == 1000
     assert document.page_at(document.text.index("every 1042 hours")) == 943
+
+
+WORKER = """
+import asyncio, sys, threading, time
+from pathlib import Path
+
+import psutil
+
+from core.errors import UnreadableDocument
+from core.settings import load_settings
+from rag_service import worker, wiring
+
+settings = load_settings({"RAG_DATABASE__URL": "postgresql://nowhere/db", "RAG_DATA_DIR": sys.argv[1]})
+embedder = wiring.EMBEDDERS["bundled"](settings)
+asyncio.run(embedder.embed_passages(["All the words that a window holds. " * 300]))
+parse = wiring.make_parse(settings)
+me, peak, over = psutil.Process(), 0, threading.Event()
+
+def watch():
+    global peak
+    while not over.is_set():
+        resident = 0
+        for process in (me, *me.children(recursive=True)):
+            try:
+                resident += process.memory_info().rss
+            except psutil.Error:
+                pass  # it is gone
+        peak = max(peak, resident)
+        time.sleep(0.01)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+for path in map(Path, sys.argv[2:]):
+    try:
+        asyncio.run(parse(path, path.name))
+    except UnreadableDocument as refusal:
+        print(refusal, file=sys.stderr)
+over.set()
+watcher.join()
+print(peak // 2**20)
+"""
+
+
+def test_a_worker_and_its_child_stay_below_1_5_gib(tmp_path: Path) -> None:
+    worst = [hostile for hostile in hostile_files() if hostile.name in ("form-loop.pdf", "content-bomb.pdf")]
+    for hostile in worst:
+        (tmp_path / hostile.name).write_bytes(hostile.make())
+    large = tmp_path / "large.txt"
+    large.write_text("员工手册。" * 3_900_000, encoding="utf-8")
+    files = [*(tmp_path / hostile.name for hostile in worst), large]
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, tmp_path, *files], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("needs more than 1024 MiB") == len(worst) == 2
+    assert 1024 < int(done.stdout) < 1536
 
 
 def test_there_are_enough_of_them_and_each_has_a_name_of_its_own() -> None:
