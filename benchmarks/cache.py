@@ -52,12 +52,11 @@ class CachedEmbedder:
         return self._first.name
 
     @property
-    def dim(self) -> int:
-        return self._first.dim
-
-    @property
     def max_tokens(self) -> int:
         return self._first.max_tokens
+
+    async def dimension(self) -> int:
+        return await self._first.dimension()
 
     def count_tokens(self, text: str) -> int:
         return self._first.count_tokens(text)

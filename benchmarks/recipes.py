@@ -69,7 +69,7 @@ class SeedFlat:
         self._embedder = embedder
         self._documents = documents
         self._chunks: list[Found] = []
-        self._vectors: NDArray[np.float32] = np.empty((0, embedder.dim), dtype=np.float32)
+        self._vectors: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
 
     async def index(self) -> int:
         """Returns the number of chunks."""
@@ -134,7 +134,7 @@ class Service:
             await pipeline.run(source, target, _no_report)
             rows.append(_row(kb, source, len(document.text), pipeline.revision(target, sha256)))
         async with self._database.transaction() as session:
-            session.add(_kb(kb, self._embedder))
+            session.add(_kb(kb, self._embedder.name, await self._embedder.dimension()))
             await session.flush()
             session.add_all(rows)
         return await self._store.count(target.index(IndexKind.CHUNKS))
@@ -207,14 +207,14 @@ async def _no_report(stage: str, done: int, total: int) -> None:
     return
 
 
-def _kb(kb: str, embedder: Embedder) -> KnowledgeBase:
+def _kb(kb: str, embedder: str, dim: int) -> KnowledgeBase:
     return KnowledgeBase(
         id=kb,
         name=kb,
         description="",
         store="pgvector",
-        embedder=embedder.name,
-        dim=embedder.dim,
+        embedder=embedder,
+        dim=dim,
         settings={},
     )
 

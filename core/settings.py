@@ -128,10 +128,75 @@ class StoreServer(Group):
 
 
 class EmbedderSettings(Group):
-    kind: Literal["bundled"] = Field(
-        "bundled", description="`bundled`: multilingual-e5-small (4 bit), runs in process, needs no download."
+    kind: Literal["bundled", "sentence-transformers", "ollama", "openai"] = Field(
+        "bundled",
+        description="`bundled`: multilingual-e5-small (4 bit), runs in process, needs no download; "
+        "`sentence-transformers`: a model of that library, in process; `ollama`; `openai`: any server with OpenAI's "
+        "`/embeddings`. A knowledge base keeps the embedder it was made with.",
     )
-    threads: int = Field(1, ge=1, description="CPU threads of the bundled embedder, for each process.")
+    model: str | None = Field(
+        None, description="Name of the model; a folder, too, for `sentence-transformers`."
+    )
+    url: str | None = Field(
+        None,
+        description="Base URL of the server, for `openai` with `/v1`. Default for `ollama`: http://127.0.0.1:11434.",
+    )
+    api_key: SecretStr | None = Field(None, description="Key for the server, if it asks for one.")
+    query_prefix: str = Field(
+        "", description='What the model wants before a question, such as `"query: "`. Not for `bundled`.'
+    )
+    passage_prefix: str = Field("", description="What the model wants before a passage. Not for `bundled`.")
+    max_tokens: int = Field(
+        512,
+        ge=64,
+        description="Longest text that the model takes, for `ollama` and `openai`: chunks stay below it.",
+    )
+    batch_tokens: int = Field(
+        8192, ge=64, description="Tokens of the texts that are embedded together. Not for `bundled`."
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of an embedder in process, for each process.")
+    device: str | None = Field(
+        None,
+        description="Where `sentence-transformers` computes: `cpu`, `cuda`, `mps`. Unset: the best there is.",
+    )
+    concurrency: int = Field(2, ge=1, description="Requests at the same time to `ollama` or `openai`.")
+    timeout_s: float = Field(60.0, gt=0, description="Longest wait for a server's answer (seconds).")
+    cache_mb: int = Field(
+        256,
+        ge=0,
+        description="Size of the file under `data_dir` that keeps vectors of passages, so that what is read again "
+        "costs nothing, in MiB; 0: none.",
+    )
+
+
+class RerankerSettings(Group):
+    kind: Literal["coverage", "cross-encoder", "http"] = Field(
+        "coverage",
+        description="Who orders what the search found. `coverage`: no model, similarity plus the question's words; "
+        "`cross-encoder`: a model of sentence-transformers, in process; `http`: a rerank server.",
+    )
+    model: str | None = Field(
+        None, description="Name of the model; a folder, too, for `cross-encoder`. Optional for `http`."
+    )
+    url: str | None = Field(
+        None, description="For `http`: what `/rerank` is appended to, such as http://127.0.0.1:8001/v1."
+    )
+    api_key: SecretStr | None = Field(None, description="Key for the server, if it asks for one.")
+    protocol: Literal["rerank", "tei"] = Field(
+        "rerank",
+        description="Of an `http` server: `rerank` (vLLM, Jina, Cohere, llama.cpp), `tei` (text-embeddings-inference).",
+    )
+    pool: int = Field(40, ge=1, le=500, description="Passages that a model reads for one question, at most.")
+    threads: int = Field(1, ge=1, description="CPU threads of `cross-encoder`.")
+    device: str | None = Field(
+        None, description="Where `cross-encoder` computes: `cpu`, `cuda`, `mps`. Unset: the best there is."
+    )
+    concurrency: int = Field(2, ge=1, description="Requests at the same time to an `http` server.")
+    timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="Longest wait (seconds); then the search's own order is used, and the answer says so.",
+    )
 
 
 class LlmSettings(Group):
@@ -277,6 +342,7 @@ class Settings(Group):
         f"{', '.join(f'`{kind.upper()}`' for kind in STORE_SERVERS)}.",
     )
     embedder: EmbedderSettings = Field(default=EmbedderSettings())
+    reranker: RerankerSettings = Field(default=RerankerSettings())
     llm: LlmSettings = Field(
         default=LlmSettings(), description="The language model; its name among others is `default`."
     )
@@ -306,6 +372,7 @@ class Settings(Group):
                 "whose passages it must hold"
             )
         self._refuse_unknown_stores()
+        self._refuse_nameless_models()
         return self
 
     def _refuse_unknown_llms(self) -> None:
@@ -320,6 +387,23 @@ class Settings(Group):
                 raise ValueError(
                     f"stages.{stage} is {name}, but there is no such language model; there are {known}"
                 )
+
+    def _refuse_nameless_models(self) -> None:
+        embedder, reranker = self.embedder, self.reranker
+        needed = {
+            "model": {"sentence-transformers", "ollama", "openai", "cross-encoder"},
+            "url": {"openai", "http"},
+        }
+        for name, group in (("embedder", embedder), ("reranker", reranker)):
+            for field, kinds in needed.items():
+                if group.kind in kinds and getattr(group, field) is None:
+                    raise ValueError(f"{name}.kind is {group.kind}, so {name}.{field} must be set")
+        if embedder.kind == "bundled" and (embedder.model or embedder.url):
+            raise ValueError("embedder.kind is bundled, which is one model, but embedder.model or url is set")
+        if reranker.kind == "coverage" and (reranker.model or reranker.url):
+            raise ValueError(
+                "reranker.kind is coverage, which uses no model, but reranker.model or url is set"
+            )
 
     def _refuse_unknown_stores(self) -> None:
         for kind in self.stores:
@@ -344,6 +428,10 @@ class Settings(Group):
     @property
     def files_dir(self) -> Path:
         return self.data_dir / "files"
+
+    @property
+    def embedding_cache_file(self) -> Path:
+        return self.data_dir / "cache" / "embeddings.sqlite"
 
     @property
     def admin_key_file(self) -> Path:

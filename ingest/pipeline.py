@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import Conflict, UnreadableDocument
+from core.errors import UnreadableDocument
 from core.text import language, terms
 from core.types import (
     FIRST_CHUNK,
@@ -30,7 +30,7 @@ from core.types import (
 )
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts, summary_of
-from models.embedders.base import Embedder
+from models.embedders.base import Embedder, refuse_other_embedder
 from stores.base import VectorStore
 from stores.live import LiveStores
 
@@ -104,11 +104,12 @@ class IngestPipeline:
         Raises `UnreadableDocument` if nothing can be made of the file, `StoreUnavailable` and the like if
         a server is down.
         """
-        self._check_embedder(target)
+        refuse_other_embedder(target.embedder, self._embedder)
         store = await self._stores.get(target.store)
         revision = self.revision(target, source.sha256)
+        dim = await self._embedder.dimension()
         for kind in IndexKind:  # first: a server that is away shows before the work is done
-            await store.ensure_index(target.index(kind), dim=self._embedder.dim)
+            await store.ensure_index(target.index(kind), dim=dim)
 
         await report("parsing", 0, 1)
         parsed = await self._parse(source.path, source.name)
@@ -167,14 +168,6 @@ class IngestPipeline:
             return centroid  # the summary repeats the chunk: embedding it would double the work for short documents
         own = await self._embedder.embed_passages([record.indexed_text])
         return _unit(own[0] + centroid)
-
-    def _check_embedder(self, target: Target) -> None:
-        if target.embedder != self._embedder.name:
-            raise Conflict(
-                f"This knowledge base was made with the embedder {target.embedder}, "
-                f"the service now has {self._embedder.name}.",
-                hint="Set RAG_EMBEDDER__KIND back, or make a new knowledge base.",
-            )
 
 
 def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -14,7 +14,7 @@ from core.db.session import Database
 from core.settings import Settings
 from ingest.queue import install_queue
 from rag_service.new_kb import new_kb
-from rag_service.wiring import database_url
+from rag_service.wiring import database_url, make_embedder
 
 DEFAULT_KB = "default"
 
@@ -42,7 +42,11 @@ async def _first_rows(database: Database, settings: Settings) -> None:
         if (await session.execute(select(func.count()).select_from(ApiKey))).scalar_one() > 0:
             return
         _, key = await keys.create(session, name="admin", role="admin")
-        await kbs.create(session, await new_kb(settings, name=DEFAULT_KB))
+        embedder = make_embedder(settings)
+        try:
+            await kbs.create(session, await new_kb(settings, embedder, name=DEFAULT_KB))
+        finally:
+            await embedder.close()
         write_secret(settings.admin_key_file, key)
 
 

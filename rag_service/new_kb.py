@@ -7,7 +7,7 @@ import uuid
 from core.db.models import KnowledgeBase
 from core.settings import Settings
 from ingest.chunkers.base import Chunking
-from rag_service.wiring import EMBEDDERS
+from models.embedders.base import Embedder
 
 
 def default_chunking(settings: Settings) -> Chunking:
@@ -15,19 +15,20 @@ def default_chunking(settings: Settings) -> Chunking:
     return Chunking(characters=settings.ingest.chunk_characters)
 
 
-async def new_kb(settings: Settings, *, name: str, description: str = "") -> KnowledgeBase:
-    """A knowledge base with the store and embedder of the settings; not in the database yet."""
-    embedder = EMBEDDERS[settings.embedder.kind](settings)
-    try:
-        return KnowledgeBase(
-            id=uuid.uuid4().hex[:12],
-            name=name,
-            description=description,
-            store=settings.store.kind,
-            embedder=embedder.name,
-            dim=embedder.dim,
-            generation=1,
-            settings={"chunking": default_chunking(settings).model_dump(mode="json")},
-        )
-    finally:
-        await embedder.close()
+async def new_kb(
+    settings: Settings, embedder: Embedder, *, name: str, description: str = ""
+) -> KnowledgeBase:
+    """A knowledge base with this embedder and the store of the settings; not in the database yet.
+
+    Asks the embedder for its dimension, so it raises what a model that is not there raises.
+    """
+    return KnowledgeBase(
+        id=uuid.uuid4().hex[:12],
+        name=name,
+        description=description,
+        store=settings.store.kind,
+        embedder=embedder.name,
+        dim=await embedder.dimension(),
+        generation=1,
+        settings={"chunking": default_chunking(settings).model_dump(mode="json")},
+    )

@@ -203,7 +203,10 @@ class _Remembering:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._known: dict[str, NDArray[np.float32]] = {}
-        self.name, self.dim, self.max_tokens = embedder.name, embedder.dim, embedder.max_tokens
+        self.name, self.max_tokens = embedder.name, embedder.max_tokens
+
+    async def dimension(self) -> int:
+        return await self._embedder.dimension()
 
     def count_tokens(self, text: str) -> int:
         return self._embedder.count_tokens(text)

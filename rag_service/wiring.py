@@ -20,7 +20,14 @@ from celery import Celery
 
 from core.db.session import Database
 from core.errors import SettingsError
-from core.settings import DEFAULT_LLM, LlmSettings, Settings, StoreServer
+from core.settings import (
+    DEFAULT_LLM,
+    EmbedderSettings,
+    LlmSettings,
+    RerankerSettings,
+    Settings,
+    StoreServer,
+)
 from core.text import weight
 from ingest.chunkers.base import Chunker, Chunking, Strategy
 from ingest.chunkers.headings import HeadingTreeChunker
@@ -40,17 +47,21 @@ from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
 from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser
 from models.embedders.base import Embedder
+from models.http import ModelServer
 from models.llm.base import LLM
 from models.llm.detect import running_ollama_model, served_model
 from models.llm.limits import LimitedLLM, RetryingLLM
 from models.llm.presets import FASTCHAT, LLAMA_CPP, LLAMA_FACTORY, OPENAI, RTP_LLM, VLLM, Preset
 from models.llm.sampling import SamplingParams
+from models.rerankers.base import RerankModel
 from rag_service.answering.extractive import ExtractiveGenerator
 from rag_service.answering.generate import CompletionGenerator, Generator, LlmGenerator
 from rag_service.answering.pipeline import AnsweringPipeline
 from rag_service.answering.prompt import Prompts
-from rag_service.answering.support import CoverageAndCosine, Thresholds
+from rag_service.answering.support import AnyPassage, CoverageAndCosine, SupportCheck, Thresholds
+from rerankers.base import Reranker
 from rerankers.compress import SentenceCompressor
+from rerankers.model import ModelReranker
 from rerankers.order import BestAtBothEnds
 from rerankers.rerank import CoverageReranker
 from retrievers.base import Rewriter
@@ -103,10 +114,66 @@ def _client(server: StoreServer) -> dict[str, Any]:
     return {"pool_size": server.pool_size, "timeout_s": server.timeout_s}
 
 
-def _bundled(settings: Settings) -> Embedder:
+def _bundled(s: EmbedderSettings) -> Embedder:
     from models.embedders.bundled import BundledEmbedder
 
-    return BundledEmbedder(threads=settings.embedder.threads)
+    return BundledEmbedder(threads=s.threads)
+
+
+def _sentence_transformers(s: EmbedderSettings) -> Embedder:
+    from models.embedders.sentence_transformer import SentenceTransformerEmbedder
+
+    assert s.model is not None  # the settings refuse this kind without it
+    return SentenceTransformerEmbedder(
+        model=s.model,
+        query_prefix=s.query_prefix,
+        passage_prefix=s.passage_prefix,
+        device=s.device,
+        threads=s.threads,
+        batch_tokens=s.batch_tokens,
+    )
+
+
+def _ollama_embedder(s: EmbedderSettings) -> Embedder:
+    from models.embedders.ollama import OllamaEmbedder
+
+    return OllamaEmbedder(_model_server(s, "embedder", s.url or OLLAMA_URL), **_remote(s))
+
+
+def _openai_embedder(s: EmbedderSettings) -> Embedder:
+    from models.embedders.openai_compatible import OpenAIEmbedder
+
+    assert s.url is not None  # the settings refuse this kind without it
+    return OpenAIEmbedder(_model_server(s, "embedder", s.url), **_remote(s))
+
+
+def _remote(s: EmbedderSettings) -> dict[str, Any]:
+    names = ("model", "query_prefix", "passage_prefix", "max_tokens", "batch_tokens")
+    return {name: getattr(s, name) for name in names}
+
+
+def _model_server(s: EmbedderSettings | RerankerSettings, group: str, url: str) -> ModelServer:
+    return ModelServer(
+        url,
+        group=group,
+        api_key=s.api_key.get_secret_value() if s.api_key else None,
+        timeout_s=s.timeout_s,
+        concurrency=s.concurrency,
+    )
+
+
+def _cross_encoder(s: RerankerSettings) -> RerankModel:
+    from models.rerankers.cross_encoder import CrossEncoderModel
+
+    assert s.model is not None  # the settings refuse this kind without it
+    return CrossEncoderModel(model=s.model, device=s.device, threads=s.threads, timeout_s=s.timeout_s)
+
+
+def _http_reranker(s: RerankerSettings) -> RerankModel:
+    from models.rerankers.http import HttpRerankModel
+
+    assert s.url is not None  # the settings refuse this kind without it
+    return HttpRerankModel(_model_server(s, "reranker", s.url), protocol=s.protocol, model=s.model)
 
 
 STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {
@@ -115,7 +182,16 @@ STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {
     "elasticsearch": _elasticsearch,
     "mongo": _mongo,
 }
-EMBEDDERS: Mapping[str, Callable[[Settings], Embedder]] = {"bundled": _bundled}
+EMBEDDERS: Mapping[str, Callable[[EmbedderSettings], Embedder]] = {
+    "bundled": _bundled,
+    "sentence-transformers": _sentence_transformers,
+    "ollama": _ollama_embedder,
+    "openai": _openai_embedder,
+}
+RERANK_MODELS: Mapping[str, Callable[[RerankerSettings], RerankModel]] = {
+    "cross-encoder": _cross_encoder,
+    "http": _http_reranker,
+}
 # For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py). Measured for
 # `bundled` on nine sets and small parts of them: no answerable question refused, of questions about something else
 # on average 88 % (English) and 67 % (Chinese), most in small knowledge bases; docs/benchmarks.md has them all.
@@ -264,6 +340,36 @@ async def engine_kind(s: LlmSettings) -> str:
     return "ollama" if await running_ollama_model(OLLAMA_URL) else "extractive"
 
 
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name. Loads nothing and asks nobody yet."""
+    embedder = EMBEDDERS[settings.embedder.kind](settings.embedder)
+    if settings.embedder.cache_mb == 0:
+        return embedder
+    from models.embedders.cached import CachedEmbedder
+
+    return CachedEmbedder(embedder, settings.embedding_cache_file, max_mb=settings.embedder.cache_mb)
+
+
+def make_rerank_model(settings: Settings) -> RerankModel | None:
+    """The rerank model that the settings name, or None where they name a rule. Loads nothing yet."""
+    build = RERANK_MODELS.get(settings.reranker.kind)
+    return build(settings.reranker) if build else None
+
+
+def _reranker(settings: Settings, stack: AsyncExitStack) -> Reranker:
+    model = make_rerank_model(settings)
+    if model is None:
+        return CoverageReranker()
+    stack.push_async_callback(model.close)
+    return ModelReranker(model, pool=settings.reranker.pool)
+
+
+def make_support(settings: Settings) -> SupportCheck:
+    """Without thresholds measured for the embedder, it is the language model that refuses."""
+    thresholds = SUPPORT.get(settings.embedder.kind)
+    return CoverageAndCosine(thresholds) if thresholds else AnyPassage()
+
+
 def make_prompts(settings: Settings) -> Prompts:
     return Prompts(folder=settings.answer.template_dir, default=settings.answer.template)
 
@@ -353,7 +459,7 @@ async def _ground(
         files.open()
         stores = make_stores(settings)
         stack.push_async_callback(stores.close)
-        embedder = EMBEDDERS[settings.embedder.kind](settings)
+        embedder = make_embedder(settings)
         stack.push_async_callback(embedder.close)
         yield database, files, stores, embedder
 
@@ -390,6 +496,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         signals = Signals(_celery(settings), database)
         stack.callback(signals.close)
         prompts = make_prompts(settings)
+        reranker = _reranker(settings, stack)
         documents = StoredDocuments(database)
         retriever = TwoStageRetriever(
             embedder=embedder, documents=documents, chosen=settings.retrieval.documents
@@ -400,8 +507,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             retriever=retriever,
             overview=OverviewRetriever(embedder=embedder, documents=documents, retriever=retriever),
             expander=Expander(documents),
-            reranker=CoverageReranker(),
-            support=CoverageAndCosine(SUPPORT[settings.embedder.kind]),
+            reranker=reranker,
+            support=make_support(settings),
             prompts=prompts,
         )
         yield ApiServices(

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import Conflict
+
 
 class Embedder(Protocol):
     """Turns text into unit-length vectors.
@@ -19,8 +21,9 @@ class Embedder(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def dim(self) -> int: ...
+    async def dimension(self) -> int:
+        """How many numbers a vector has; may have to ask the model."""
+        ...
 
     @property
     def max_tokens(self) -> int:
@@ -43,3 +46,19 @@ class Embedder(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def recipe(kind: str, model: str, query_prefix: str, passage_prefix: str) -> str:
+    """A name for an embedder of this kind: all that its vectors depend on."""
+    prefixes = f" {query_prefix!r} {passage_prefix!r}" if query_prefix or passage_prefix else ""
+    return f"{kind}:{model}{prefixes}"
+
+
+def refuse_other_embedder(made_with: str, embedder: Embedder) -> None:
+    """Raises `Conflict` if a knowledge base's vectors are not those of the embedder there is now."""
+    if made_with != embedder.name:
+        raise Conflict(
+            f"This knowledge base was made with the embedder {made_with}, the service now has {embedder.name}; "
+            "their vectors do not compare.",
+            hint="Set RAG_EMBEDDER__KIND and RAG_EMBEDDER__MODEL back, or make a new knowledge base.",
+        )

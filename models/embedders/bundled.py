@@ -65,7 +65,6 @@ class BundledEmbedder:
     """
 
     name = "multilingual-e5-small-q4"
-    dim = DIM
     max_tokens = MAX_TOKENS
 
     def __init__(self, threads: int = 1) -> None:
@@ -73,6 +72,9 @@ class BundledEmbedder:
         self._model: _Model | None = None
         self._loading = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+
+    async def dimension(self) -> int:
+        return DIM
 
     def count_tokens(self, text: str) -> int:
         return len(self._loaded().tokens("passage: " + sanitise(text))) + SPECIAL

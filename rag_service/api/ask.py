@@ -14,6 +14,7 @@ from sse_starlette import EventSourceResponse
 from core.db import conversations, kbs
 from core.db.models import ApiKey, KnowledgeBase
 from core.types import Citation, Passage
+from models.embedders.base import refuse_other_embedder
 from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
 from rag_service.answering.pipeline import Answer, Ask
@@ -176,6 +177,7 @@ async def make_ask(
     warnings: tuple[str, ...] = (),
 ) -> Ask:
     """The question with its scope, and what knowledge base and settings say where the request does not."""
+    refuse_other_embedder(kb.embedder, services.embedder)
     answering = answering_of(services, kb.settings)
     defaults = services.settings.retrieval
     return Ask(

@@ -18,6 +18,7 @@ from core.db.models import Document
 from core.errors import BadRequest, InvalidValue, NotFound, RagError
 from ingest.archive import ArchiveLimits, is_archive
 from ingest.intake import Accepted, clean_name
+from models.embedders.base import refuse_other_embedder
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
@@ -71,7 +72,9 @@ async def upload(
     its own.
     """
     async with services.database.transaction() as session:
-        kb_id = (await kbs.by_name(session, kb)).id
+        found = await kbs.by_name(session, kb)
+    refuse_other_embedder(found.embedder, services.embedder)
+    kb_id = found.id
     limits = services.settings.server
     try:
         async with request.form(max_files=limits.max_files_per_upload, max_fields=10) as form:

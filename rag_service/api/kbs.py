@@ -68,7 +68,7 @@ async def list_kbs(
 @router.post("", status_code=201)
 async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> schemas.Kb:
     """Make a knowledge base. Its store must be one that the service is connected to."""
-    kb = await new_kb(services.settings, name=body.name, description=body.description)
+    kb = await new_kb(services.settings, services.embedder, name=body.name, description=body.description)
     if body.store is not None:
         kb.store = body.store
     (await services.stores.get(kb.store)).refuse_dimension(kb.dim)

@@ -18,7 +18,14 @@ import migrations
 from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
 from core.settings import DEFAULT_LLM, Settings, load_settings
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
-from rag_service.wiring import EMBEDDERS, celery_broker, database_url, make_prompts, make_stores, open_llms
+from rag_service.wiring import (
+    celery_broker,
+    database_url,
+    make_embedder,
+    make_prompts,
+    make_stores,
+    open_llms,
+)
 
 CONNECT_TIMEOUT_S = 5
 MIGRATE = "`rag-service migrate` brings it up to date."
@@ -185,7 +192,7 @@ def _queue_in_database(settings: Settings) -> str:
 
 
 async def _embedder(settings: Settings) -> str:
-    embedder = EMBEDDERS[settings.embedder.kind](settings)
+    embedder = make_embedder(settings)
     try:
         vectors = await embedder.embed_queries(["知识库 knowledge base"])
     finally:

@@ -78,10 +78,10 @@ def chunks(
 async def _preview(file: Path, chunking: Chunking) -> Any:
     from core.settings import load_settings  # noqa: PLC0415
     from rag_service.preview import preview  # noqa: PLC0415
-    from rag_service.wiring import EMBEDDERS, make_parse  # noqa: PLC0415
+    from rag_service.wiring import make_embedder, make_parse  # noqa: PLC0415
 
     settings = load_settings()
-    embedder = EMBEDDERS[settings.embedder.kind](settings)
+    embedder = make_embedder(settings)
     try:
         parsed = await make_parse(settings)(file, file.name)
         return await preview(parsed, chunking, embedder, title=parsed.title or file.stem)

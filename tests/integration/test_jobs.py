@@ -207,7 +207,12 @@ async def lab(prepared_url: str, embedder: BundledEmbedder, tmp_path: Path) -> A
 async def new_kb(lab: Lab) -> str:
     kb_id = derived_id(str(datetime.now(UTC)))[:12]
     kb = KnowledgeBase(
-        id=kb_id, name=kb_id, store="pgvector", embedder=lab.embedder.name, dim=lab.embedder.dim, settings={}
+        id=kb_id,
+        name=kb_id,
+        store="pgvector",
+        embedder=lab.embedder.name,
+        dim=await lab.embedder.dimension(),
+        settings={},
     )
     async with lab.database.transaction() as session:
         await kbs.create(session, kb)

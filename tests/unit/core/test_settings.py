@@ -154,3 +154,21 @@ def test_secrets_do_not_show_when_settings_are_printed() -> None:
     )
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RAG_EMBEDDER__KIND": "ollama"}, "embedder.model must be set"),
+        ({"RAG_EMBEDDER__KIND": "openai", "RAG_EMBEDDER__MODEL": "m"}, "embedder.url must be set"),
+        ({"RAG_EMBEDDER__MODEL": "m"}, "embedder.kind is bundled"),
+        ({"RAG_RERANKER__KIND": "cross-encoder"}, "reranker.model must be set"),
+        ({"RAG_RERANKER__KIND": "http"}, "reranker.url must be set"),
+        ({"RAG_RERANKER__URL": "http://localhost"}, "reranker.kind is coverage"),
+    ],
+)
+def test_models_without_what_they_need_and_what_nobody_uses_are_refused(
+    variables: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings(variables)

@@ -29,6 +29,9 @@ class LetterCounts:
     dim = 16
     max_tokens = WINDOW
 
+    async def dimension(self) -> int:
+        return self.dim
+
     def count_tokens(self, text: str) -> int:
         return len(text)
 

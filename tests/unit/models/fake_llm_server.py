@@ -33,14 +33,17 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def fake_server(replies: Mapping[str, Reply]) -> AsyncIterator[FakeServer]:
+async def fake_server(replies: Mapping[str, Reply | Sequence[Reply]]) -> AsyncIterator[FakeServer]:
+    """Of several replies on a path, each request gets the next, and the last one stays."""
     fake = FakeServer(url="")
+    left = {path: [reply] if isinstance(reply, Reply) else list(reply) for path, reply in replies.items()}
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             path, body = await _read_request(reader)
             fake.bodies.append(body)
-            reply = replies.get(path, Reply([b'{"error": "no such path"}'], status=404))
+            queue = left.get(path, [Reply([b'{"error": "no such path"}'], status=404)])
+            reply = queue.pop(0) if len(queue) > 1 else queue[0]
             await _write(reply, writer)
             if reply.then == "silence":
                 await reader.read()  # returns when the client closes the connection

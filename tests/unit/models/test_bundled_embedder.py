@@ -32,7 +32,7 @@ async def test_vectors_are_unit_length_float32_in_the_order_of_the_texts(embedde
     as_embedder: Embedder = embedder
     texts = ["年假", "a much longer text about annual leave " * 9, "食堂"]
     vectors = await as_embedder.embed_passages(texts)
-    assert vectors.shape == (3, embedder.dim)
+    assert vectors.shape == (3, await embedder.dimension())
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     for text, vector in zip(texts, vectors, strict=True):
@@ -40,7 +40,7 @@ async def test_vectors_are_unit_length_float32_in_the_order_of_the_texts(embedde
 
 
 async def test_no_texts_give_no_vectors(embedder: BundledEmbedder) -> None:
-    assert (await embedder.embed_queries([])).shape == (0, embedder.dim)
+    assert (await embedder.embed_queries([])).shape == (0, await embedder.dimension())
 
 
 async def test_a_question_is_nearest_to_its_answer(

@@ -1,0 +1,1 @@
+"""Rerank models: a question and texts in, a score for each text out."""
