@@ -23,6 +23,7 @@ from rag_service.api import (
     jobs,
     kbs,
     keys,
+    models,
     openai,
     preview,
     tune,
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # these pages would load scripts from elsewhere; the document itself is /openapi.json
         redoc_url=None,
     )
-    for module in (health, kbs, preview, tune, documents, jobs, ask, conversations, keys):
+    for module in (health, kbs, preview, tune, documents, jobs, ask, conversations, keys, models):
         app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")

@@ -52,8 +52,15 @@ class Wrapped:
 class RetryingLLM(Wrapped):
     """`inner`, asked once more if the engine was away or broke off before anything of the answer was there.
 
-    Afterwards never: the reader has seen a part that a second answer need not begin with.
+    Afterwards never: the reader has seen a part that a second answer need not begin with. Counting tokens, too, is
+    tried once more: a connection that was kept alive may have gone stale.
     """
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        try:
+            return await self._inner.count_tokens(messages)
+        except ModelUnavailable:
+            return await self._inner.count_tokens(messages)
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import RagError
-from rag_service.cli import documents, jobs, kb
+from rag_service.cli import documents, jobs, kb, models
 from rag_service.cli.ask import ask, search
 from rag_service.cli.chunks import chunks
 from rag_service.cli.demo import demo
@@ -56,3 +56,4 @@ for command in (demo, doctor, ingest, search, ask, chunks, migrate, api, worker)
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")

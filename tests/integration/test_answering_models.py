@@ -237,3 +237,18 @@ def test_a_blank_question_is_refused_under_v1_too(service: Running, content: Any
         pytest.raises(UnprocessableEntityError, match="must be a user's question"),
     ):
         client.chat.completions.create(model="kb:handbook", messages=[{"role": "user", "content": content}])
+
+
+def test_an_admin_sees_the_models_and_how_fast_they_are(service: Running) -> None:
+    items = service.client.get("/models", params={"test": True}).json()["items"]
+    models = {item["name"]: item for item in items}
+    assert list(models) == ["default", "base", "quotes"]
+    assert models["default"]["stages"] == ["answer", "rewrite", "summarise"]
+    assert all(item["reachable"] for item in items)
+    assert models["default"]["tokens_per_s"] > 0
+    assert models["quotes"]["tokens_per_s"] is None
+    assert "top_k" in models["default"]["parameters"]
+    assert service.client.get("/models").json()["items"][0]["first_token_ms"] is None
+    key = service.client.post("/keys", json={"name": "reader"}).json()["key"]
+    reader = {"Authorization": f"Bearer {key}"}
+    assert service.client.get("/models", headers=reader).status_code == 403

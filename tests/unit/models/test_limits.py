@@ -170,3 +170,16 @@ async def test_what_another_try_cannot_mend_is_not_tried_again(error: RagError, 
     with pytest.raises(type(error)):
         await ask(RetryingLLM(inner), "x")
     assert len(inner.begun) == 1
+
+
+async def test_tokens_are_counted_over_a_connection_that_went_stale() -> None:
+    class Stale(GatedLLM):
+        asked = 0
+
+        async def count_tokens(self, messages: Sequence[Message]) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise ModelUnavailable("disconnected")
+            return 7
+
+    assert await RetryingLLM(Stale()).count_tokens([]) == 7
