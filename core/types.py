@@ -222,6 +222,7 @@ class Passage:
     spans: tuple[Span, ...] = ()
     whole: bool = False
     lead: str = ""
+    kb: str = ""  # name of the knowledge base that it is from
 
     @property
     def text(self) -> str:
@@ -258,6 +259,7 @@ class Citation:
     quote: str
     page: int | None = None
     section: str = ""
+    kb: str = ""
 
 
 def derived_id(*parts: str | int) -> str:

@@ -70,6 +70,7 @@ from retrievers.expand import Expander
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import FollowUpRules, LlmRewriter
+from retrievers.route import KbRouter
 from retrievers.two_stage import TwoStageRetriever
 from stores.base import VectorStore
 from stores.live import LiveStores
@@ -503,6 +504,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         )
         answering = AnsweringPipeline(
             database=database,
+            router=KbRouter(embedder),
             narrower=Narrower(database),
             retriever=retriever,
             overview=OverviewRetriever(embedder=embedder, documents=documents, retriever=retriever),

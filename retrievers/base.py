@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from core.types import IndexKind, IndexName, Passage, Query
+from retrievers.fields import DeclaredField
 from stores.base import VectorStore
 
 
@@ -25,12 +26,18 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to search: one knowledge base, maybe only some of its documents (None: all)."""
+    """Where to search: one knowledge base, maybe only some of its documents (None: all).
+
+    `description` is what routing compares with; `fields` may be named by questions.
+    """
 
     kb_id: str
     generation: int
     store: VectorStore
     document_ids: tuple[str, ...] | None = None
+    kb_name: str = ""
+    description: str = ""
+    fields: tuple[DeclaredField, ...] = ()
 
     def index(self, kind: IndexKind) -> IndexName:
         return IndexName(self.kb_id, self.generation, kind)

@@ -35,9 +35,7 @@ class Narrower:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def narrow(
-        self, question: str, scope: Scope, where: Filter | None, fields: Sequence[DeclaredField]
-    ) -> Narrowed:
+    async def narrow(self, question: str, scope: Scope, where: Filter | None) -> Narrowed:
         """The documents that `where` leaves, and of these the ones whose fields the question names.
 
         What the question names is dropped if it leaves nothing: a filter that was asked for never is.
@@ -45,7 +43,7 @@ class Narrower:
         async with self._database.transaction() as session:
             named = [
                 found
-                for each in fields
+                for each in scope.fields
                 if (found := recognised(question, each, await _values(session, scope.kb_id, each)))
             ]
             notes: dict[str, Any] = {}

@@ -56,7 +56,7 @@ class OverviewRetriever:
         chosen = (named or hits)[:ABOUT_DOCUMENTS]
         if len(chosen) == 1:
             chosen += await self._sections(chosen[0].record, scope)
-        return await self._passages(chosen, names)
+        return [replace(p, kb=scope.kb_name) for p in await self._passages(chosen, names)]
 
     async def _summaries(self, question: str, scope: Scope) -> list[Hit]:
         """Summaries of whole documents, the nearest first; those whose words fit are among them."""

@@ -123,7 +123,15 @@ class TwoStageRetriever:
             best_coverage=max(covered),
         )
         return [
-            Passage(record, live[record.document_id].name, score, cosines[record.id], cover, part)
+            Passage(
+                record,
+                live[record.document_id].name,
+                score,
+                cosines[record.id],
+                cover,
+                part,
+                kb=scope.kb_name,
+            )
             for record, score, cover, part in zip(kept, scores, covered, summary, strict=True)
         ]
 

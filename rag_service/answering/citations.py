@@ -64,6 +64,7 @@ class Verifier:
             quote=quote,
             page=document.page_at(span.start),
             section=section.label if section else "",
+            kb=passage.kb,
         )
 
 

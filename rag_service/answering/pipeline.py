@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.db import documents
 from core.db.session import Database
@@ -27,12 +27,12 @@ from rag_service.answering.support import SupportCheck
 from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Reranker
-from retrievers.base import Mode, Retriever, Rewriter, Scope, Turn
+from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
-from retrievers.fields import DeclaredField
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import FollowUpRules
+from retrievers.route import KbRouter
 from retrievers.structure import Structure
 from retrievers.whole_document import Kind, whole_document_question
 from stores.filters import Filter
@@ -53,17 +53,19 @@ class Ask:
     """A question, where to look, and how (the request's wishes with the settings' defaults filled in).
 
     `writers` are the models that do the work; `params` what request and knowledge base ask of the one that answers.
+    With `route`, of the `scopes` only those are searched that are nearest to the question.
     """
 
     question: str
-    scope: Scope
+    scopes: tuple[Scope, ...]
     top_k: int
     pool: int
     mode: Mode
     writers: Writers
     structure: Structure = field(default_factory=Structure)
     where: Filter | None = None
-    fields: tuple[DeclaredField, ...] = ()
+    route: bool = False
+    unreachable: tuple[str, ...] = ()  # what `scopes` lacks, in words
     history: tuple[Turn, ...] = ()
     template: str | None = None
     params: SamplingParams = NONE_GIVEN
@@ -99,6 +101,7 @@ class AnsweringPipeline:
         self,
         *,
         database: Database,
+        router: KbRouter,
         narrower: Narrower,
         retriever: Retriever,
         overview: OverviewRetriever,
@@ -108,6 +111,7 @@ class AnsweringPipeline:
         prompts: Prompts,
     ) -> None:
         self._database = database
+        self._router = router
         self._narrower = narrower
         self._retriever = retriever
         self._overview = overview
@@ -186,12 +190,10 @@ class AnsweringPipeline:
             query = await self._rewrite(ask, trace)
             stage.outputs = len(query.searches)
             stage.notes = {"searches": list(query.searches)}
-        scope = await self._narrow(query, ask, trace)
-        overview = await self._whole_documents(query, ask, scope, trace)
+        scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
+        overview = await self._whole_documents(query, ask, scopes, trace)
         with trace.stage("retrieve", inputs=len(query.searches)) as stage:
-            retrieved = await self._retriever.retrieve(
-                query, scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
-            )
+            retrieved = await self._retrieve(query, ask, scopes)
             stage.outputs = len(retrieved.passages)
             stage.notes = dict(retrieved.notes)
         with trace.stage("rerank", inputs=len(retrieved.passages)) as stage:
@@ -208,23 +210,53 @@ class AnsweringPipeline:
             stage.outputs = int(found)
         return _Search(query, passages, found)
 
-    async def _narrow(self, query: Query, ask: Ask, trace: Trace) -> Scope:
-        fields = ask.fields if ask.structure.fields else ()
-        if ask.where is None and not fields:
-            return ask.scope
-        with trace.stage("filter", inputs=len(fields)) as stage:
-            narrowed = await self._narrower.narrow(query.standalone, ask.scope, ask.where, fields)
-            stage.outputs = len(narrowed.scope.document_ids or ())
-            stage.notes = narrowed.notes
-        return narrowed.scope
+    async def _route(self, query: Query, ask: Ask, trace: Trace) -> tuple[Scope, ...]:
+        if not ask.route:
+            return ask.scopes
+        with trace.stage("route", inputs=len(ask.scopes)) as stage:
+            routed = await self._router.route(query.standalone, ask.scopes)
+            stage.outputs = len(routed.scopes)
+            stage.notes = {"chosen": [scope.kb_name for scope in routed.scopes], "scores": routed.scores}
+            trace.degraded += [*ask.unreachable, *routed.failed]
+        return routed.scopes
 
-    async def _whole_documents(self, query: Query, ask: Ask, scope: Scope, trace: Trace) -> list[Passage]:
+    async def _narrow(
+        self, query: Query, ask: Ask, scopes: Sequence[Scope], trace: Trace
+    ) -> tuple[Scope, ...]:
+        if not ask.structure.fields:
+            scopes = [replace(scope, fields=()) for scope in scopes]
+        declared = sum(len(scope.fields) for scope in scopes)
+        if ask.where is None and not declared:
+            return tuple(scopes)
+        with trace.stage("filter", inputs=declared) as stage:
+            narrowed = [await self._narrower.narrow(query.standalone, scope, ask.where) for scope in scopes]
+            stage.outputs = sum(len(each.scope.document_ids or ()) for each in narrowed)
+            only = len(narrowed) == 1
+            stage.notes = narrowed[0].notes if only else {n.scope.kb_name: n.notes for n in narrowed}
+        return tuple(each.scope for each in narrowed)
+
+    async def _retrieve(self, query: Query, ask: Ask, scopes: Sequence[Scope]) -> Retrieved:
+        """The candidates of all scopes; the reranker compares those of different knowledge bases."""
+        found = [
+            await self._retriever.retrieve(
+                query, scope, mode=ask.mode, pool=ask.pool, recursive=ask.structure.recursive
+            )
+            for scope in scopes
+        ]
+        if len(found) == 1:
+            return found[0]
+        passages = tuple(passage for each in found for passage in each.passages)
+        return Retrieved(passages, {s.kb_name: len(f.passages) for s, f in zip(scopes, found, strict=True)})
+
+    async def _whole_documents(
+        self, query: Query, ask: Ask, scopes: Sequence[Scope], trace: Trace
+    ) -> list[Passage]:
         """Passages that stand for documents, if the question is about whole ones."""
         asked = whole_document_question(query.standalone) if ask.structure.whole_document else None
         if asked is None:
             return []
-        with trace.stage("overview", inputs=1) as stage:
-            passages = await self._overview.retrieve(asked, scope)
+        with trace.stage("overview", inputs=len(scopes)) as stage:
+            passages = [p for scope in scopes for p in await self._overview.retrieve(asked, scope)]
             if asked.kind == Kind.WHICH and not self._support.supported(asked.topic, passages):
                 passages = []
             stage.outputs = len(passages)

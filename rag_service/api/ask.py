@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +13,7 @@ from sse_starlette import EventSourceResponse
 
 from core.db import conversations, kbs
 from core.db.models import ApiKey, KnowledgeBase
+from core.errors import Conflict, Unavailable
 from core.types import Citation, Passage
 from models.embedders.base import refuse_other_embedder
 from models.llm.sampling import SamplingParams
@@ -31,41 +32,34 @@ from retrievers.filter_json import parse_filter
 from retrievers.structure import Structure, StructureChoice
 from stores.filters import And, Filter, In
 
-router = APIRouter(prefix="/kbs/{kb}", tags=["search and ask"])
+router = APIRouter(tags=["search and ask"])
+MOST_ROUTED = 50  # knowledge bases that one question is compared with
 Filters = dict[str, str | int | float | bool | list[str]]
 
 
-@router.post("/search")
+STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"example": 'event: delta\ndata: {"text": "16 weeks."}\n\n'}}}
+}
+
+
+@router.post("/kbs/{kb}/search")
 async def search(
     services: Services, _: AnyKey, kb: str, body: schemas.SearchRequest, request: Request
 ) -> schemas.SearchResponse:
     """The passages that fit the query best, best first, without asking a language model."""
-    found_kb = await find_kb(services, kb)
-    ask = await make_ask(
-        services,
-        found_kb,
-        body.query,
-        top_k=body.top_k,
-        mode=body.mode,
-        filters=body.filters,
-        tree=body.filter,
-        structure=body.structure,
-    )
-    trace = Trace()
-    passages = await services.answering.search(ask, trace)
-    link = Links(services, request, found_kb.name)
-    return schemas.SearchResponse(
-        passages=[passage_schema(passage, link) for passage in passages],
-        trace=trace_schema(trace) if body.trace else None,
-    )
+    return await _search(services, [await find_kb(services, kb)], body, request, route=False)
 
 
-@router.post(
-    "/ask",
-    responses={
-        200: {"content": {"text/event-stream": {"example": 'event: delta\ndata: {"text": "16 weeks."}\n\n'}}}
-    },
-)
+@router.post("/search")
+async def search_several(
+    services: Services, _: AnyKey, body: schemas.RoutedSearchRequest, request: Request
+) -> schemas.SearchResponse:
+    """The same in several knowledge bases at once: those named, or (`auto`) the nearest to the query."""
+    found = await reachable_kbs(services, None if body.kbs == "auto" else body.kbs)
+    return await _search(services, found, body, request, route=body.kbs == "auto")
+
+
+@router.post("/kbs/{kb}/ask", responses=STREAMS)
 async def ask(
     services: Services, key: AnyKey, kb: str, body: schemas.AskRequest, request: Request
 ) -> schemas.AskResponse:
@@ -73,9 +67,61 @@ async def ask(
     `done` with the whole response, or `error` with a problem."""
     found_kb = await find_kb(services, kb)
     history = await read_history(services, key, found_kb, body.conversation_id)
+    exchange = _Exchange(services, key, found_kb, body, Links(services, request))
+    return await _answer(services, [found_kb], body, exchange, history=history)
+
+
+@router.post("/ask", responses=STREAMS)
+async def ask_several(
+    services: Services, key: AnyKey, body: schemas.RoutedAskRequest, request: Request
+) -> schemas.AskResponse:
+    """A cited answer from several knowledge bases at once: those named, or (`auto`) the nearest to the question.
+    Without conversations, which belong to one knowledge base."""
+    found = await reachable_kbs(services, None if body.kbs == "auto" else body.kbs)
+    exchange = _Exchange(services, key, found[0], body, Links(services, request))
+    return await _answer(services, found, body, exchange, route=body.kbs == "auto")
+
+
+async def _search(
+    services: ApiServices,
+    found: Sequence[KnowledgeBase],
+    body: schemas.SearchRequest | schemas.RoutedSearchRequest,
+    request: Request,
+    *,
+    route: bool,
+) -> schemas.SearchResponse:
+    ask = await make_ask(
+        services,
+        found,
+        body.query,
+        top_k=body.top_k,
+        mode=body.mode,
+        filters=body.filters,
+        tree=body.filter,
+        structure=body.structure,
+        route=route,
+    )
+    trace = Trace()
+    passages = await services.answering.search(ask, trace)
+    link = Links(services, request)
+    return schemas.SearchResponse(
+        passages=[passage_schema(passage, link) for passage in passages],
+        trace=trace_schema(trace) if body.trace else None,
+    )
+
+
+async def _answer(
+    services: ApiServices,
+    found: Sequence[KnowledgeBase],
+    body: schemas.AskRequest,
+    exchange: _Exchange,
+    *,
+    history: tuple[Turn, ...] = (),
+    route: bool = False,
+) -> schemas.AskResponse:
     question = await make_ask(
         services,
-        found_kb,
+        found,
         body.question,
         top_k=body.top_k,
         mode=body.mode,
@@ -86,8 +132,8 @@ async def ask(
         history=history,
         params=body.params,
         answer_mode=body.answer_mode,
+        route=route,
     )
-    exchange = _Exchange(services, key, found_kb, body, Links(services, request, found_kb.name))
     if not body.stream:
         return await exchange.finish(await services.answering.answer(question))
     events = services.answering.stream(question)
@@ -160,9 +206,22 @@ async def read_history(
     return tuple(Turn(turn["question"], turn["answer"]) for turn in turns[len(turns) - most :] if most)
 
 
+async def make_scope(services: ApiServices, kb: KnowledgeBase) -> Scope:
+    """Where a question to this knowledge base is searched for. Raises `Conflict` if it has another embedder."""
+    refuse_other_embedder(kb.embedder, services.embedder)
+    return Scope(
+        kb.id,
+        kb.generation,
+        await services.stores.get(kb.store),
+        kb_name=kb.name,
+        description=kb.description,
+        fields=declared(kb.settings.get("fields", ())),
+    )
+
+
 async def make_ask(
     services: ApiServices,
-    kb: KnowledgeBase,
+    kb: KnowledgeBase | Sequence[KnowledgeBase],
     question: str,
     *,
     top_k: int | None = None,
@@ -175,20 +234,27 @@ async def make_ask(
     params: SamplingParams | None = None,
     answer_mode: AnswerMode | None = None,
     warnings: tuple[str, ...] = (),
+    route: bool = False,
 ) -> Ask:
-    """The question with its scope, and what knowledge base and settings say where the request does not."""
-    refuse_other_embedder(kb.embedder, services.embedder)
-    answering = answering_of(services, kb.settings)
+    """The question with its scope, and what knowledge base and settings say where the request does not.
+
+    With several knowledge bases, it is the settings alone; with `route`, the nearest of them are chosen.
+    """
     defaults = services.settings.retrieval
+    several = [kb] if isinstance(kb, KnowledgeBase) else list(kb)
+    own = own_settings(several)
+    answering = answering_of(services, own)
+    scopes, unreachable = await _scopes(services, several, all_needed=not route)
     return Ask(
         question=question,
-        scope=Scope(kb.id, kb.generation, await services.stores.get(kb.store)),
+        scopes=scopes,
         top_k=top_k or defaults.top_k,
         pool=max(defaults.pool, top_k or 0),
         mode=Mode(mode or defaults.mode),
-        structure=Structure.chosen(kb.settings.get("structure"), structure),
+        structure=Structure.chosen(own.get("structure"), structure),
         where=_where(filters, tree),
-        fields=declared(kb.settings.get("fields", ())),
+        route=route,
+        unreachable=unreachable,
         writers=answering.writers,
         history=history,
         template=template,
@@ -196,6 +262,45 @@ async def make_ask(
         answer_mode=answer_mode or answering.mode,
         warnings=warnings,
     )
+
+
+def own_settings(several: Sequence[KnowledgeBase]) -> dict[str, Any]:
+    """What the knowledge base says about asking it; several say nothing together."""
+    return several[0].settings if len(several) == 1 else {}
+
+
+async def _scopes(
+    services: ApiServices, several: Sequence[KnowledgeBase], *, all_needed: bool
+) -> tuple[tuple[Scope, ...], tuple[str, ...]]:
+    """The scopes, and in words which could not be reached; raises the error if all are needed, or none is left."""
+    scopes: list[Scope] = []
+    unreachable: list[str] = []
+    for kb in several:
+        try:
+            scopes.append(await make_scope(services, kb))
+        except Unavailable as error:
+            unreachable.append(f"knowledge base {kb.name}: {error.message}")
+            if all_needed or len(unreachable) == len(several):
+                raise
+    return tuple(scopes), tuple(unreachable)
+
+
+async def reachable_kbs(services: ApiServices, named: Sequence[str] | None) -> list[KnowledgeBase]:
+    """The knowledge bases of these names; None: all that can be searched now, at most `MOST_ROUTED` by name.
+
+    Raises `NotFound` for a name that is not there, `Conflict` if nothing can be searched.
+    """
+    async with services.database.transaction() as session:
+        if named is not None:
+            return [await kbs.by_name(session, name) for name in dict.fromkeys(named)]
+        found = await kbs.page(session, limit=MOST_ROUTED, after=None)
+    connected = services.stores.kinds
+    usable = [kb for kb in found if kb.store in connected and kb.embedder == services.embedder.name]
+    if not usable:
+        raise Conflict(
+            "There is no knowledge base that could be searched.", hint="POST /api/v1/kbs makes one."
+        )
+    return usable
 
 
 def _where(filters: Filters | None, tree: dict[str, Any] | None) -> Filter | None:
@@ -212,18 +317,18 @@ def _where(filters: Filters | None, tree: dict[str, Any] | None) -> Filter | Non
 class Links:
     """Where a person can open a passage."""
 
-    def __init__(self, services: ApiServices, request: Request, kb_name: str) -> None:
+    def __init__(self, services: ApiServices, request: Request) -> None:
         self._base = (services.settings.server.public_url or str(request.base_url)).rstrip("/")
-        self._kb = kb_name
 
-    def __call__(self, document_id: str, start: int, end: int) -> str:
-        place = {"kb": self._kb, "document": document_id, "start": start, "end": end}
+    def __call__(self, kb: str, document_id: str, start: int, end: int) -> str:
+        place = {"kb": kb, "document": document_id, "start": start, "end": end}
         return f"{self._base}/?{urlencode(place)}"
 
 
 def passage_schema(passage: Passage, link: Links) -> schemas.Passage:
     record = passage.record
     return schemas.Passage(
+        kb=passage.kb,
         document_id=record.document_id,
         document_name=passage.document_name,
         chunk_id=record.id,
@@ -234,12 +339,12 @@ def passage_schema(passage: Passage, link: Links) -> schemas.Passage:
         start=record.start,
         end=record.end,
         score=round(passage.score, 6),
-        url=link(record.document_id, record.start, record.end),
+        url=link(passage.kb, record.document_id, record.start, record.end),
     )
 
 
 def citation_schema(citation: Citation, link: Links) -> schemas.Citation:
-    url = link(citation.document_id, citation.start, citation.end)
+    url = link(citation.kb, citation.document_id, citation.start, citation.end)
     return schemas.Citation(**asdict(citation), url=url)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sse_starlette import EventSourceResponse
 
 from core.db import kbs
+from core.db.models import KnowledgeBase
 from core.errors import InvalidValue, NotFound
 from core.text import is_cjk
 from core.types import Citation
@@ -29,16 +30,18 @@ from rag_service.answering.citations import CitedText
 from rag_service.answering.generate import Generator
 from rag_service.answering.pipeline import Answer, Ask
 from rag_service.api.answering import answering_of
-from rag_service.api.ask import Links, find_kb, make_ask
+from rag_service.api.ask import Links, find_kb, make_ask, own_settings, reachable_kbs
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
 from rag_service.api.schemas import Body
+from rag_service.wiring import ApiServices
 from retrievers.base import Turn
 from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 MODEL_PREFIX = "kb:"
 MOST_KBS = 1000
+AUTO = "auto"  # the model that chooses knowledge bases by the question, unless one has this name
 
 
 class ContentPart(BaseModel):
@@ -113,34 +116,38 @@ class ChatRequest(Body):
 
 @router.get("/models")
 async def list_models(services: Services, _: AnyKey) -> dict[str, Any]:
-    """One model for each knowledge base: `kb:NAME`."""
+    """One model for each knowledge base: `kb:NAME`; of several also `kb:auto`, which chooses by the question."""
     async with services.database.transaction() as session:
         found = await kbs.page(session, limit=MOST_KBS, after=None)
-    return {"object": "list", "data": [_model(kb.name, int(kb.created_at.timestamp())) for kb in found]}
+    models = [_model(kb.name, int(kb.created_at.timestamp())) for kb in found]
+    if len(found) > 1 and all(kb.name != AUTO for kb in found):
+        models.append(_model(AUTO, int(found[0].created_at.timestamp())))
+    return {"object": "list", "data": models}
 
 
 @router.get("/models/{model}")
 async def get_model(services: Services, _: AnyKey, model: str) -> dict[str, Any]:
     """One of these models."""
-    kb = await find_kb(services, model.removeprefix(MODEL_PREFIX))
-    return _model(kb.name, int(kb.created_at.timestamp()))
+    found, route = await _kbs_of_model(services, model)
+    return _model(AUTO if route else found[0].name, int(found[0].created_at.timestamp()))
 
 
 @router.post("/chat/completions")
 async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, request: Request) -> Any:
-    """Answer from the knowledge base that `model` names."""
+    """Answer from the knowledge base that `model` names; `kb:auto` chooses by the question."""
     try:
-        kb = await find_kb(services, body.model.removeprefix(MODEL_PREFIX))
+        found, route = await _kbs_of_model(services, body.model)
     except NotFound:
         raise NotFound(
             f"The model '{body.model}' does not exist.", hint="GET /v1/models lists them."
         ) from None
     question, history = split_messages(body.messages)
-    params, left_out = _usable(body, answering_of(services, kb.settings).writers.generator)
+    params, left_out = _usable(body, answering_of(services, own_settings(found)).writers.generator)
     ask = await make_ask(
         services,
-        kb,
+        found,
         question,
+        route=route,
         top_k=body.retrieval.top_k,
         mode=body.retrieval.mode,
         filters=body.retrieval.filters,
@@ -150,7 +157,7 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         params=params,
         warnings=left_out,
     )
-    chat = _Chat(ask, Links(services, request, kb.name), body)
+    chat = _Chat(ask, Links(services, request), body)
     if not body.stream:
         return await chat.plain(await _collect(services.answering.stream(ask)))
     items = services.answering.stream(ask)
@@ -168,6 +175,17 @@ def _usable(body: ChatRequest, generator: Generator) -> tuple[SamplingParams, tu
     used = SamplingParams.model_validate({n: v for n, v in standard.given().items() if n not in lacking})
     words = tuple(f"{generator.name} has no parameter {name}: it was not used." for name in lacking)
     return body.params.over(used) if body.params else used, words
+
+
+async def _kbs_of_model(services: ApiServices, model: str) -> tuple[list[KnowledgeBase], bool]:
+    """The knowledge base that the model is, or all of them, and whether to choose among them."""
+    name = model.removeprefix(MODEL_PREFIX)
+    try:
+        return [await find_kb(services, name)], False
+    except NotFound:
+        if name != AUTO:
+            raise
+    return await reachable_kbs(services, None), True
 
 
 def split_messages(messages: Sequence[ChatMessage]) -> tuple[str, tuple[Turn, ...]]:
@@ -274,7 +292,7 @@ class _Chat:
             return sources, []
         text, annotations = item.text, []
         for citation in item.marks:
-            url = self._link(citation.document_id, citation.start, citation.end)
+            url = self._link(citation.kb, citation.document_id, citation.start, citation.end)
             mark = f" [{citation.number}]({url})"
             start = self._length + len(text) + 1
             text += mark
@@ -296,7 +314,7 @@ class _Chat:
         if not citations:
             return ""
         lines = [
-            f"{c.number}. [{_escaped(_title(c))}]({self._link(c.document_id, c.start, c.end)})"
+            f"{c.number}. [{_escaped(_title(c))}]({self._link(c.kb, c.document_id, c.start, c.end)})"
             for c in citations
         ]
         return "\n\n" + ("来源：" if self._chinese else "Sources:") + "\n" + "\n".join(lines)

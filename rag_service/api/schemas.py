@@ -384,7 +384,21 @@ class SearchRequest(Request):
     trace: bool = False
 
 
+Kbs = Annotated[
+    Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=20)],
+    Field(
+        description="Names or ids of knowledge bases, or `auto`: the up to three that are nearest to the question by "
+        "their descriptions and summaries."
+    ),
+]
+
+
+class RoutedSearchRequest(SearchRequest):
+    kbs: Kbs = "auto"
+
+
 class Passage(BaseModel):
+    kb: str = Field(description="Name of the knowledge base.")
     document_id: str
     document_name: str
     chunk_id: str
@@ -445,6 +459,11 @@ class AskRequest(Request):
     trace: bool = False
 
 
+class RoutedAskRequest(AskRequest):
+    kbs: Kbs = "auto"
+    conversation_id: None = Field(None, description="Conversations belong to one knowledge base: not here.")
+
+
 class Citation(BaseModel):
     """A checked citation: `quote` is exactly the characters `start:end` of the document's text."""
 
@@ -457,6 +476,7 @@ class Citation(BaseModel):
     start: int
     end: int
     quote: str
+    kb: str = Field("", description="Name of the knowledge base.")
     url: str
 
 

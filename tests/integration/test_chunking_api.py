@@ -108,7 +108,9 @@ def test_a_change_of_chunking_is_for_later_uploads_and_reading_again_applies_it(
     service.work()
     after = document(service, "changed")
     assert (after["status"], after["chunks"] > before) == ("ready", True)
-    found = {passage["text"] for passage in service.search("changed", "parental leave", top_k=50)}
+    as_cut = {"parents": False, "neighbours": False}
+    passages = service.search("changed", "parental leave", top_k=50, structure=as_cut)
+    found = {passage["text"] for passage in passages}
     assert len(found) == after["chunks"], "chunks of the earlier reading are gone"
 
 

@@ -109,10 +109,10 @@ def test_a_question_narrows_to_what_it_names_inside_what_was_asked_for(
         DeclaredField(name="department"),
         DeclaredField(name="year", type="number", values=[2024, 2025]),
     )
-    scope = Scope("kb", 1, MemoryStore())
+    scope = Scope("kb", 1, MemoryStore(), fields=fields)
 
     def narrowed(question: str, where: Filter | None = None) -> tuple[Any, dict[str, Any]]:
-        found = runner.run(Narrower(database).narrow(question, scope, where, fields))
+        found = runner.run(Narrower(database).narrow(question, scope, where))
         return found.scope.document_ids, found.notes
 
     assert narrowed("What did legal decide?") == (
