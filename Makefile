@@ -1,6 +1,6 @@
 # One verb for each need. Only make, Python 3.11 and coreutils must be there; the rest goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-stores lint test-all bench-retrieval
+.PHONY: help run demo test test-stores test-models lint test-all bench-retrieval
 export PYTHON
 MAKEFLAGS += --no-print-directory
 
@@ -29,6 +29,10 @@ lint: ## Check format, style, types and the arrows between the folders
 test-stores: ## Run the contract of vector stores against every real server
 	@scripts/bootstrap.sh dev
 	@scripts/test.sh stores
+
+test-models: ## Run the tests against real model engines: llama.cpp and Ollama (built with Go, once)
+	@scripts/bootstrap.sh dev
+	@scripts/test.sh engines contract/test_llms.py integration/test_real_engines.py integration/test_answering_models.py
 
 test-all: ## Run everything that CI runs
 	@.ci/run
