@@ -6,6 +6,7 @@ Against a real Ollama that answers two at a time, and llama.cpp in its child pro
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -14,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 from llm_contract import COUNT, greedy
-from test_ollama import empty_ollama, ollama_url  # noqa: F401 (fixtures)
 
 from models.llm.base import LLM
 from models.llm.demo_model import demo_model
@@ -27,7 +27,10 @@ ASKERS = 10
 ENDLESS = greedy(20_000)
 STILL = 0.02  # CPU-seconds in half a second: a process that generates takes about as many as it has threads
 
-pytestmark = pytest.mark.timeout(1500)  # the first run builds Ollama
+pytestmark = [
+    pytest.mark.skipif(shutil.which("go") is None, reason="Go builds Ollama, and is not here"),
+    pytest.mark.timeout(1500),  # the first run builds it
+]
 
 
 @asynccontextmanager
@@ -55,7 +58,7 @@ ENGINES = {"llama.cpp": llama_cpp, "ollama": real_ollama}
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_ten_at_once_with_a_limit_of_two_all_answered_and_in_their_order(
     engine: str, ollama_url: str
-) -> None:  # noqa: F811
+) -> None:
     async with ENGINES[engine](ollama_url) as inner:
         llm = LimitedLLM(RetryingLLM(inner), turns=asyncio.Semaphore(2), timeout_s=300)
         first_tokens: list[int] = []
@@ -78,7 +81,7 @@ async def test_ten_at_once_with_a_limit_of_two_all_answered_and_in_their_order(
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_when_the_reader_leaves_the_engine_stops_and_the_next_has_its_turn(
     engine: str, ollama_url: str
-) -> None:  # noqa: F811
+) -> None:
     async with ENGINES[engine](ollama_url) as inner:
         llm = LimitedLLM(inner, turns=asyncio.Semaphore(1), timeout_s=300)
         async with aclosing(llm.stream(COUNT, ENDLESS)) as deltas:
