@@ -49,6 +49,12 @@ async def page(session: AsyncSession, *, limit: int, after: str | None) -> list[
     return list((await session.execute(query.limit(limit))).scalars())
 
 
+async def stores(session: AsyncSession) -> set[str]:
+    """The stores that knowledge bases lie in, copies not counted."""
+    query = select(KnowledgeBase.store).where(KnowledgeBase.deleted_at.is_(None)).distinct()
+    return set((await session.execute(query)).scalars())
+
+
 async def rename(session: AsyncSession, kb: KnowledgeBase, changes: dict[str, Any]) -> None:
     """Set name or description; raises `Conflict` if the name is taken."""
     try:

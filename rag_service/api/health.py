@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 
-from core.db import jobs
+from core.db import jobs, kbs
 from core.errors import RagError
 from rag_service.api import schemas
 from rag_service.api.deps import Services
@@ -27,10 +27,12 @@ async def health() -> schemas.Health:
 
 @router.get("/ready", responses={503: {"model": schemas.Ready}})
 async def ready(services: Services, response: Response) -> schemas.Ready:
-    """Database and default store answer (else 503), and how other stores and the workers do."""
-    pings = {"database": services.database.ping()}
-    pings |= {f"store {kind}": _ping_store(services, kind) for kind in services.stores.kinds}
-    checks = dict(zip(pings, await asyncio.gather(*map(_check, pings.values())), strict=True))
+    """Database and default store answer (else 503), and how the workers and other stores that hold something do."""
+    checks = {"database": await _check(services.database.ping())}
+    used = await _stores_in_use(services) if checks["database"] == "ok" else set()
+    pings = {kind: _ping_store(services, kind) for kind in sorted(used | {services.settings.store.kind})}
+    answers = await asyncio.gather(*map(_check, pings.values()))
+    checks |= {f"store {kind}": answer for kind, answer in zip(pings, answers, strict=True)}
     needed = ("database", f"store {services.settings.store.kind}")
     is_ready = all(checks[name] == "ok" for name in needed)
     checks["worker"] = await _worker(services) if checks["database"] == "ok" else "unknown"
@@ -48,6 +50,11 @@ async def _check(ping: Awaitable[None]) -> str:
     except TimeoutError:
         return f"does not answer within {LONGEST_CHECK_S:g} s"
     return "ok"
+
+
+async def _stores_in_use(services: ApiServices) -> set[str]:
+    async with services.database.transaction() as session:
+        return await kbs.stores(session)
 
 
 async def _ping_store(services: ApiServices, kind: str) -> None:

@@ -14,8 +14,9 @@ def service(
     new_database: Callable[[], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     small = {"RAG_SERVER__MAX_UPLOAD_MB": "1", "RAG_SERVER__MAX_REQUEST_MB": "3"}
+    away = {"RAG_STORES__REDIS__URL": "redis://127.0.0.1:1"}  # nobody answers there
     with (
         new_database() as url,
-        running_service(url, tmp_path_factory.mktemp("data"), **small) as running,
+        running_service(url, tmp_path_factory.mktemp("data"), **small, **away) as running,
     ):
         yield running

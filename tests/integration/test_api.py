@@ -585,6 +585,11 @@ def test_everything_but_health_needs_a_key(service: Running) -> None:
         assert unknown.get("/kbs").headers["www-authenticate"] == "Bearer"
 
 
+def test_ready_does_not_ask_a_store_that_nothing_lies_in(service: Running) -> None:
+    problem(service.client.post("/kbs", json={"name": "away", "store": "redis"}), 503, "store-unavailable")
+    assert set(service.client.get("/ready").json()["checks"]) == {"database", "store pgvector", "worker"}
+
+
 def test_the_last_admin_key_stays(service: Running) -> None:
     [admin] = [key for key in service.client.get("/keys").json() if key["role"] == "admin"]
     assert (
