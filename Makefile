@@ -1,6 +1,6 @@
 # One verb for each need. Only make, Python 3.11 and coreutils must be there; the rest goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-stores test-models lint test-all bench-retrieval
+.PHONY: help run demo test test-stores test-models lint test-all bench-retrieval bench-stores
 export PYTHON
 MAKEFLAGS += --no-print-directory
 
@@ -41,3 +41,7 @@ bench-retrieval: ## Measure retrieval on a data set: make bench-retrieval DATA=f
 	@test -n "$(DATA)" || { echo 'Name the data set: make bench-retrieval DATA=folder' >&2; exit 2; }
 	@scripts/bootstrap.sh dev
 	@.venv/bin/python -m benchmarks.retrieval $(DATA)
+
+bench-stores: ## Measure the vector stores: make bench-stores [KINDS="redis mongo"] [N=20000]
+	@scripts/bootstrap.sh dev
+	@.venv/bin/python -m benchmarks.stores $(KINDS) --chunks $(or $(N),20000)

@@ -6,17 +6,18 @@ The exact store (`stores.memory`) has its own score on purpose: it is what the o
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from stores.base import K1, B
 
 
-def bm25(words: Sequence[str], weights: Mapping[str, float], average_length: float) -> float:
-    """The score of a record with these words; `weights` has the idf of each term of the question."""
-    damping = K1 * (1 - B + B * len(words) / max(average_length, 1e-9))
-    counted = Counter(word for word in words if word in weights)
-    return math.fsum(weights[word] * (K1 + 1) * n / (n + damping) for word, n in counted.items())
+def bm25(counts: Iterable[tuple[float, int]], length: int, average_length: float) -> float:
+    """The score of a record of `length` terms.
+
+    `counts` has for each term of the question its idf, and how often the record holds it.
+    """
+    damping = K1 * (1 - B + B * length / max(average_length, 1e-9))
+    return math.fsum(weight * (K1 + 1) * n / (n + damping) for weight, n in counts if n)
 
 
 def scored_terms(terms: list[int], frequency: Mapping[int, int], most: int) -> list[int]:

@@ -10,10 +10,11 @@ uses true lengths and counts, so that rankings are those of every other store.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ MOST_HITS = 10_000  # Elasticsearch gives no more in one answer
 MAX_TERMS = 1000  # of a question; Elasticsearch takes at least 1,024 clauses
 # Candidates for k hits of a text search. The server's scores are off by a few percent at most.
 CANDIDATES_PER_HIT, MORE_CANDIDATES = 2, 20
+STATISTICS_AGE_S = 10.0  # for which the average length is used again; a write of our own ends it
 # Neighbours that HNSW looks at for k hits.
 NEIGHBOURS_PER_HIT, LEAST_NEIGHBOURS = 3, 200
 
@@ -76,6 +78,17 @@ class _Statistics:
 
     def weight(self, term: str) -> float:
         return idf(self.total, self.frequency[term])
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    """Of an index's records, in terms. `expires` is a time of `time.monotonic`."""
+
+    average: float
+    expires: float
+
+
+_UNKNOWN = _Length(0.0, 0.0)
 
 
 class ElasticsearchStore(VectorStore):
@@ -111,6 +124,7 @@ class ElasticsearchStore(VectorStore):
         self._prefix = prefix
         self._client: AsyncElasticsearch | None = None
         self._dimensions: dict[IndexName, int] = {}
+        self._lengths: dict[IndexName, _Length] = {}
 
     async def open(self) -> None:
         self._client = AsyncElasticsearch(self._url, **self._options)
@@ -153,6 +167,7 @@ class ElasticsearchStore(VectorStore):
 
     async def drop_index(self, index: IndexName) -> None:
         self._dimensions.pop(index, None)
+        self._lengths.pop(index, None)
         async with self._server(index) as server:
             await server.indices.delete(index=self._concrete_name(index), ignore_unavailable=True)
 
@@ -244,23 +259,32 @@ class ElasticsearchStore(VectorStore):
         if k <= 0 or not words:
             await self._dim(index)
             return []
-        query = {
-            "bool": {
-                "must": {"match": {"terms": {"query": " ".join(words)}}},
-                "filter": condition(where),
-            }
+        found = {
+            "query": {
+                "bool": {
+                    "must": {"match": {"terms": {"query": " ".join(words)}}},
+                    "filter": condition(where),
+                }
+            },
+            "size": min(MOST_HITS, CANDIDATES_PER_HIT * k + MORE_CANDIDATES),
+            "sort": _BEST_FIRST,
+            "_source": [*_RECORD_FIELDS, "terms", "length"],
+            "track_total_hits": False,
         }
-        size = min(MOST_HITS, CANDIDATES_PER_HIT * k + MORE_CANDIDATES)
-        statistics, candidates = await asyncio.gather(
-            self._count_terms(index, words),
-            self._search(index, query=query, size=size, sort=_BEST_FIRST, source=[*_RECORD_FIELDS, "terms"]),
-        )
-        return _ranked([hit["_source"] for hit in candidates], words, statistics)[:k]
+        counts, candidates = await self._search_both(index, self._counting(index, words), found)
+        statistics = self._statistics(index, counts, words)
+        return _ranked([hit["_source"] for hit in candidates["hits"]["hits"]], words, statistics, k)
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
         words = {term: _word(term) for term in terms}
-        statistics = await self._count_terms(index, list(words.values()))
-        return TermStats(statistics.total, {term: statistics.frequency[word] for term, word in words.items()})
+        async with self._server(index) as server:
+            answer = await server.search(
+                index=self._name(index),
+                allow_partial_search_results=False,
+                **self._counting(index, list(words.values())),
+            )
+        found = self._statistics(index, answer.body, list(words.values()))
+        return TermStats(found.total, {term: found.frequency[word] for term, word in words.items()})
 
     @property
     def _place(self) -> str:
@@ -306,6 +330,7 @@ class ElasticsearchStore(VectorStore):
 
     async def _refresh(self, index: IndexName) -> None:
         """Make all writes visible to searches."""
+        self._lengths.pop(index, None)
         async with self._server(index) as server:
             await server.indices.refresh(index=self._name(index))
 
@@ -332,24 +357,37 @@ class ElasticsearchStore(VectorStore):
             )
         return list(answer["hits"]["hits"])
 
-    async def _count_terms(self, index: IndexName, words: Sequence[str]) -> _Statistics:
-        aggregations: dict[str, Any] = {"length": {"avg": {"field": "length"}}}
+    async def _search_both(self, index: IndexName, *bodies: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The answers to several searches, sent together."""
+        header = {"allow_partial_search_results": False}
+        searches = [part for body in bodies for part in (header, body)]
+        async with self._server(index) as server:
+            answers = (await server.msearch(index=self._name(index), searches=searches))["responses"]
+        for answer in answers:
+            if "error" in answer:
+                raise _refused(answer["error"], index, answer["status"])
+        return list(answers)
+
+    def _counting(self, index: IndexName, words: Sequence[str]) -> dict[str, Any]:
+        """The search that counts records, those with each word, and their average length unless it is known."""
+        aggregations: dict[str, Any] = {}
         if words:
             filters = {word: {"term": {"terms": {"value": word}}} for word in words}
             aggregations["holding"] = {"filters": {"filters": filters}}
-        async with self._server(index) as server:
-            answer = await server.search(
-                index=self._name(index),
-                size=0,
-                track_total_hits=True,
-                allow_partial_search_results=False,
-                aggregations=aggregations,
-            )
-        found = answer["aggregations"]
+        if self._lengths.get(index, _UNKNOWN).expires <= time.monotonic():
+            aggregations["length"] = {"avg": {"field": "length"}}
+        return {"size": 0, "track_total_hits": True, "aggregations": aggregations}
+
+    def _statistics(self, index: IndexName, answer: Mapping[str, Any], words: Sequence[str]) -> _Statistics:
+        """What the answer to `_counting` says."""
+        found = answer.get("aggregations", {})
+        if "length" in found:
+            expires = time.monotonic() + STATISTICS_AGE_S
+            self._lengths[index] = _Length(found["length"]["value"] or 0.0, expires)
         holding = found["holding"]["buckets"] if words else {}
         return _Statistics(
             answer["hits"]["total"]["value"],
-            found["length"]["value"] or 0.0,
+            self._lengths.get(index, _UNKNOWN).average,
             {word: bucket["doc_count"] for word, bucket in holding.items()},
         )
 
@@ -442,14 +480,17 @@ def _word(term: str) -> str:
     return "=" + hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
-def _ranked(sources: Sequence[Mapping[str, Any]], words: list[str], statistics: _Statistics) -> list[Hit]:
-    """BM25 as `MemoryStore` computes it, best first, ties by id."""
+def _ranked(
+    sources: Sequence[Mapping[str, Any]], words: list[str], statistics: _Statistics, k: int
+) -> list[Hit]:
+    """The best `k` by BM25 as `MemoryStore` computes it, ties by id."""
     weights = {word: statistics.weight(word) for word in words}
-    hits = [
-        Hit(_record(source), bm25(source["terms"].split(" "), weights, statistics.average_length))
-        for source in sources
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.record.id))
+    scored: list[tuple[float, str, Mapping[str, Any]]] = []
+    for source in sources:
+        counted = Counter(source["terms"].split(" "))
+        counts = ((weight, counted[word]) for word, weight in weights.items())
+        scored.append((-bm25(counts, source["length"], statistics.average_length), source["id"], source))
+    return [Hit(_record(source), -negative) for negative, _, source in sorted(scored)[:k]]
 
 
 def _dense_score(score: float) -> float:

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import math
 import re
 import time
 from collections import Counter
@@ -38,6 +37,7 @@ from core.errors import (
 )
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
+from stores.bm25 import bm25
 from stores.checks import check_filter, check_records, check_vector, plain_metadata
 from stores.filters import And, Eq, Filter, Gt, Lte, Ne
 from stores.milvus_filters import (
@@ -629,13 +629,8 @@ def _damping(length: int, average_length: float) -> float:
 
 
 def _bm25(row: Mapping[str, Any], weights: Mapping[int, float], average_length: float) -> float:
-    """As `MemoryStore` computes it."""
-    damping = _damping(row["length"], average_length)
-    return math.fsum(
-        weights[hashed] * (K1 + 1) * n / (n + damping)
-        for hashed, n in zip(row["words"], row["counts"], strict=True)
-        if hashed in weights
-    )
+    counts = zip(row["words"], row["counts"], strict=True)
+    return bm25(((weights[h], n) for h, n in counts if h in weights), row["length"], average_length)
 
 
 def _best(hits: list[Hit], k: int) -> list[Hit]:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -52,11 +52,12 @@ except ModuleNotFoundError as error:
 _log = logging.getLogger(__name__)
 
 BATCH_COMMANDS = 100  # sent together; the server serves others between them
-EXACT_ROWS = 2000  # up to this many matching records are compared one by one
+EXACT_ROWS = 2000  # the records of an index with up to this many are compared one by one
+WORD_CHARACTERS = 16  # a term in the index
 MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
 # Candidates that the engine ranks and we rank again: this many for each hit, and so many at least.
 CANDIDATES_PER_HIT, LEAST_CANDIDATES = 5, 100
-SPARE_HITS = 16  # fetched beyond k, to see whether ties reach over it
+SPARE_HITS = 4  # fetched beyond k, to see whether ties reach over it
 MOST_TIES = 20_000  # among more, the order of ids is not kept
 LEAST_NEIGHBOURS = 300  # that HNSW looks at
 LEAST_SEARCH_VERSION = 2_10_00  # of the search module: the first with BM25STD
@@ -64,6 +65,7 @@ LEAST_SEARCH_VERSION = 2_10_00  # of the search module: the first with BM25STD
 _TEXT_FIELDS = ("id", "document_id", "revision", "text", "header", "section")
 _NUMBER_FIELDS = ("start", "end", "page_start", "page_end", "position")
 _FIELDS = (*_TEXT_FIELDS, *_NUMBER_FIELDS, "metadata")
+_FIELD_NAMES = tuple(name.encode() for name in _FIELDS)  # as the server gives them
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]{1,150}")
 _SCHEMA = (
     *("STOPWORDS", 0, "NOOFFSETS", "NOHL", "NOFIELDS", "SCHEMA"),
@@ -154,12 +156,20 @@ class _Registry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the engine says of a record; a larger score is better."""
+class _Candidate:
+    """A record that the engine found by its terms: the engine's score, and ours."""
 
     id: str
     score: float
-    terms: Sequence[str] = ()
+    bm25: float
+
+
+class _Scored(Protocol):
+    @property
+    def score(self) -> float: ...
+
+
+S = TypeVar("S", bound=_Scored)
 
 
 class RedisStore(VectorStore):
@@ -189,6 +199,7 @@ class RedisStore(VectorStore):
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._client: driver.Redis | None = None
+        self._known: dict[IndexName, _Registry] = {}
 
     async def open(self) -> None:
         self._client = driver.Redis.from_pool(
@@ -287,35 +298,41 @@ class RedisStore(VectorStore):
     async def search_dense(
         self, index: IndexName, vector: Vector, *, k: int, where: Filter | None = None
     ) -> list[Hit]:
-        registry = await self._registry(index)
-        check_vector(vector, registry.dim)
+        known = self._known.get(index)
+        if known is None or vector.shape != (known.dim,):  # it may have been made anew elsewhere
+            known = await self._registry(index)
+        check_vector(vector, known.dim)
         check_filter(where)
         if k <= 0:
+            await self._registry(index)
             return []
         query = EVERY if where is None else await self._condition(index, where)
-        matching = registry.records if where is None else await self._count(index, query)
-        exact = matching <= EXACT_ROWS
-        if where is None and not exact:
-            query = "*"
-        found = await _past_ties(lambda n: self._nearest(index, vector, query, n, exact), k, k + SPARE_HITS)
-        return await self._hits(index, found, k)
+        if where is not None or known.records > EXACT_ROWS:
+            hits = await self._nearest(index, vector, "*" if where is None else query, k)
+            # HNSW finds too few where a cluster of deleted neighbours leads back into itself only.
+            if len(hits) == k and (where is not None or self._known[index].records > EXACT_ROWS):
+                return hits
+        return await self._nearest(index, vector, query, k, exact=True)
 
     async def search_text(
         self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
     ) -> list[Hit]:
-        registry = await self._registry(index)
         check_filter(where)
-        frequency = await self._frequencies(index, [_word(term) for term in dict.fromkeys(terms)])
-        words = sorted((word for word, n in frequency.items() if n), key=frequency.__getitem__)[:MAX_TERMS]
+        words = list(dict.fromkeys(map(_word, terms)))
         if k <= 0 or not words:
+            await self._registry(index)
             return []
+        if len(words) > MAX_TERMS:
+            frequency = await self._frequencies(index, words)
+            words = sorted((word for word in words if frequency[word]), key=frequency.__getitem__)
+            words = words[:MAX_TERMS] or words[:1]
         query = _text_query(words, await self._condition(index, where) if where else None)
         most = max(LEAST_CANDIDATES, CANDIDATES_PER_HIT * k)
-        candidates = await _past_ties(lambda n: self._candidates(index, query, n), k, most)
-        weights = {word: registry.weight(frequency[word]) for word in words}
-        average = registry.average_length
-        ranked = [_Found(c.id, bm25(c.terms, weights, average)) for c in candidates]
-        return await self._hits(index, ranked, k)
+        found = await _past_ties(lambda number: self._candidates(index, query, words, number), k, most)
+        best = sorted(found, key=lambda each: (-each.bm25, each.id))[:k]
+        records = await self._load(index, [each.id for each in best])
+        # What another task has deleted meanwhile is no hit.
+        return [Hit(records[each.id], each.bm25) for each in best if each.id in records]
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
         registry = await self._registry(index)
@@ -361,49 +378,80 @@ class RedisStore(VectorStore):
         return await self._pipeline([("EVALSHA", sha, 1, key, *each) for each in arguments], index)
 
     async def _registry(self, index: IndexName) -> _Registry:
-        dim, records, length = await self._call("HMGET", self._key(index), "dim", "records", "length")
+        return self._remember(index, await self._call(*self._registry_command(index)))
+
+    def _registry_command(self, index: IndexName) -> Command:
+        return ("HMGET", self._key(index), "dim", "records", "length")
+
+    def _remember(self, index: IndexName, row: Sequence[bytes | None]) -> _Registry:
+        """The registry in the answer to its command. The next search is made for an index of this size."""
+        dim, records, length = row
         if dim is None:
+            self._known.pop(index, None)
             raise _absent(index)
-        return _Registry(int(dim), int(records or 0), int(length or 0))
+        self._known[index] = _Registry(int(dim), int(records or 0), int(length or 0))
+        return self._known[index]
 
     # --- searches
 
-    async def _search(self, index: IndexName, query: str, *arguments: Any) -> list[Any]:
+    def _search(self, index: IndexName, query: str, *arguments: Any) -> Command:
         # The engine's own limit gives what it has found so far as if it were all: ours must come first.
         limit = ("TIMEOUT", int(1000 * self._timeout_s) + 1000, "DIALECT", 2)
-        answer = await self._call("FT.SEARCH", self._key(index), query, *arguments, *limit, index=index)
-        return list(answer)
+        return ("FT.SEARCH", self._key(index), query, *arguments, *limit)
 
     async def _count(self, index: IndexName, query: str) -> int:
-        return int((await self._search(index, query, "LIMIT", 0, 0))[0])
+        return int((await self._call(*self._search(index, query, "LIMIT", 0, 0), index=index))[0])
 
     async def _nearest(
-        self, index: IndexName, vector: Vector, query: str, number: int, exact: bool
-    ) -> list[_Found]:
-        how = "HYBRID_POLICY ADHOC_BF" if exact else f"EF_RUNTIME {max(LEAST_NEIGHBOURS, 2 * number)}"
-        _, *found = await self._search(
-            index,
-            f"({query})=>[KNN {number} @vector $vector {how} AS distance]",
-            *("PARAMS", 2, "vector", vector.astype("<f4").tobytes()),
-            *("SORTBY", "distance", "ASC", "RETURN", 2, "id", "distance", "LIMIT", 0, number),
-        )
-        rows = [_mapping(row) for row in found[1::2]]
-        return [_Found(row["id"], min(1.0, max(0.0, 1 - float(row["distance"]) / 2))) for row in rows]
+        self, index: IndexName, vector: Vector, query: str, k: int, *, exact: bool = False
+    ) -> list[Hit]:
+        """The nearest of the records that `query` finds.
 
-    async def _candidates(self, index: IndexName, query: str, number: int) -> list[_Found]:
-        _, *found = await self._search(
+        Where few match, the engine by itself compares them one by one; `exact` makes it do so.
+        """
+        packed = vector.astype("<f4").tobytes()
+
+        async def fetch(number: int) -> list[Hit]:
+            how = "HYBRID_POLICY ADHOC_BF" if exact else f"EF_RUNTIME {max(LEAST_NEIGHBOURS, 2 * number)}"
+            command = self._search(
+                index,
+                f"({query})=>[KNN {number} @vector $vector {how} AS distance]",
+                *("PARAMS", 2, "vector", packed, "SORTBY", "distance", "ASC", "LIMIT", 0, number),
+                *("RETURN", len(_FIELDS) + 1, *_FIELDS, "distance"),
+            )
+            registry, (_, *found) = await self._pipeline([self._registry_command(index), command], index)
+            self._remember(index, registry)
+            rows = [dict(zip(row[::2], row[1::2], strict=True)) for row in found[1::2]]
+            return [
+                Hit(_record([row.get(n) for n in _FIELD_NAMES]), _cosine(row[b"distance"])) for row in rows
+            ]
+
+        hits = await _past_ties(fetch, k, k + SPARE_HITS)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record.id))[:k]
+
+    async def _candidates(
+        self, index: IndexName, query: str, words: Sequence[str], number: int
+    ) -> list[_Candidate]:
+        key = self._key(index)
+        command = self._search(
             index,
             query,
-            *("VERBATIM", "SCORER", "BM25STD", "WITHSCORES", "RETURN", 2, "id", "terms", "LIMIT", 0, number),
+            *("VERBATIM", "SCORER", "BM25STD", "WITHSCORES", "RETURN", 1, "terms", "LIMIT", 0, number),
         )
-        rows = zip(found[1::3], map(_mapping, found[2::3]), strict=True)
-        return [_Found(row["id"], float(score), row["terms"].split()) for score, row in rows]
-
-    async def _hits(self, index: IndexName, found: Sequence[_Found], k: int) -> list[Hit]:
-        best = sorted(found, key=lambda each: (-each.score, each.id))[:k]
-        records = await self._load(index, [each.id for each in best])
-        # What another task has deleted meanwhile is no hit.
-        return [Hit(records[each.id], each.score) for each in best if each.id in records]
+        row, numbers, (_, *found) = await self._pipeline(
+            [self._registry_command(index), ("HMGET", f"{key}:f", *words), command], index
+        )
+        registry = self._remember(index, row)
+        weights = [
+            (word.encode(), registry.weight(int(n))) for word, n in zip(words, numbers, strict=True) if n
+        ]
+        beginning = len(f"{key}:r:".encode())
+        return [
+            _Candidate(
+                name[beginning:].decode(), float(score), _bm25(terms, weights, registry.average_length)
+            )
+            for name, score, (_, terms) in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
 
     async def _load(self, index: IndexName, ids: Sequence[str]) -> dict[str, Record]:
         key = self._key(index)
@@ -482,7 +530,7 @@ async def _refuse_volatile(client: driver.Redis) -> None:
     )
 
 
-async def _past_ties(fetch: Callable[[int], Awaitable[list[_Found]]], k: int, number: int) -> list[_Found]:
+async def _past_ties(fetch: Callable[[int], Awaitable[list[S]]], k: int, number: int) -> list[S]:
     """The best `number` (more than k) that `fetch` finds, or more, until ties with the k-th are all there.
 
     The engine gives any of them, and we owe those with the smallest ids.
@@ -539,13 +587,21 @@ def _vector(packed: bytes) -> Vector:
     return np.frombuffer(packed, dtype="<f4").astype(np.float32)
 
 
-def _mapping(row: Sequence[bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in zip(row[::2], row[1::2], strict=True)}
+def _cosine(distance: bytes) -> float:
+    """The score for a distance of the engine, which is 1 - cosine."""
+    return min(1.0, max(0.0, 1 - float(distance) / 2))
+
+
+def _bm25(terms: bytes, weights: Sequence[tuple[bytes, float]], average_length: float) -> float:
+    """Words are all of one length, so a word is never found across the space between two."""
+    length = (len(terms) + 1) // (WORD_CHARACTERS + 1)
+    return bm25(((weight, terms.count(word)) for word, weight in weights), length, average_length)
 
 
 def _word(term: str) -> str:
     """64 bits in hexadecimal that stand for the term: the engine's tokeniser leaves them alone."""
-    return hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    encoded = term.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=WORD_CHARACTERS // 2).hexdigest()
 
 
 def _escaped(key: str) -> str:

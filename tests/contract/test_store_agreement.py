@@ -20,6 +20,7 @@ from stores import pgvector
 from stores.base import VectorStore
 from stores.filters import And, Contains, Eq, Exists, Filter, Gt, Gte, In, Lt, Lte, Ne, Not, Or
 from stores.pgvector import PgVectorStore
+from stores.pgvector_filters import condition
 
 FIELDS = ["f", "g", "", "a'b", "语", "id", "document_id", "position", "page_start"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=3)
@@ -168,7 +169,7 @@ async def test_searches_of_large_indexes_use_their_index(hnsw_store: VectorStore
     await _fill(hnsw_store, zipf_records(300, seed=17))
     plans = []
     async with hnsw_store._connection(INDEX) as connection:
-        dense = pgvector._dense_query(INDEX, sql.SQL("TRUE"), exact=False)
+        dense = pgvector._dense_query(INDEX, sql.SQL("TRUE"), pgvector._Way.HNSW)
         statistics = pgvector._Statistics(300, 30.0, 0.0, {1: 1})
         params: dict[str, object] = {"k": 5, "vector": Vector(unit(1, 0, 0, 0)), "terms": [1]}
         candidates = sql.SQL("terms && %(terms)s::bigint[]")
@@ -178,6 +179,31 @@ async def test_searches_of_large_indexes_use_their_index(hnsw_store: VectorStore
             plans.append("\n".join([row[0] async for row in rows]))
     assert "Index Scan using kb_contract_g1_chunks_embedding_idx" in plans[0]
     assert "Bitmap Index Scan on kb_contract_g1_chunks_terms_idx" in plans[1]
+
+
+@pytest.mark.parametrize(("percent", "by_hnsw"), [(1, False), (50, True)])
+async def test_the_server_compares_all_records_that_a_narrow_filter_leaves(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch, percent: int, by_hnsw: bool
+) -> None:
+    monkeypatch.setattr(pgvector, "EXACT_ROWS", 20)
+    assert isinstance(store, PgVectorStore)
+    await _fill(store, zipf_records(300, seed=17))
+    params: dict[str, object] = {"k": 5, "vector": Vector(unit(1, 0, 0, 0))}
+    query = pgvector._dense_query(INDEX, condition(Lt("percent", percent), params), pgvector._Way.BY_COUNT)
+    async with store._transaction(INDEX) as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off")  # of 300 records it would be the cheapest
+        rows = await connection.execute(sql.SQL("EXPLAIN (ANALYZE, COSTS off) {}").format(query), params)
+        (hnsw,) = [row[0] async for row in rows if "embedding_idx" in row[0]]
+    assert ("never executed" not in hnsw) is by_hnsw
+
+
+async def test_a_search_for_many_looks_at_more_neighbours(hnsw_store: VectorStore) -> None:
+    records = zipf_records(900, seed=18, dim=32)
+    await hnsw_store.ensure_index(INDEX, dim=32)
+    await hnsw_store.upsert(INDEX, records)
+    best = ids(await (await oracle_of(records)).search_dense(INDEX, records[0].vector, k=400))
+    found = ids(await hnsw_store.search_dense(INDEX, records[0].vector, k=400))
+    assert len({*found} & {*best}) >= 390
 
 
 async def test_records_outlive_the_store_object(store: VectorStore, module_database_url: str) -> None:
