@@ -110,8 +110,8 @@ def sampling_page() -> str:
     ]
     lines.append(f"| tokens of a prompt | {' | '.join(counts)} |")
     lines += [
-        "\nvLLM's `num_beams` also sets `use_beam_search`. Ollama, llama.cpp and vLLM are tested for real; of "
-        "FastChat, RTP-LLM and LLaMA-Factory only the recorded protocol is."
+        "\nvLLM's `num_beams` also sets `use_beam_search`. Ollama and llama.cpp are tested for real; of "
+        "vLLM, FastChat, RTP-LLM and LLaMA-Factory only the recorded protocol is."
     ]
     return "\n".join(lines) + "\n"
 
