@@ -83,7 +83,7 @@ from core.settings import load_settings
 from rag_service import worker, wiring
 
 settings = load_settings({"RAG_DATABASE__URL": "postgresql://nowhere/db", "RAG_DATA_DIR": sys.argv[1]})
-embedder = wiring.EMBEDDERS["bundled"](settings)
+embedder = wiring.EMBEDDERS["bundled"](settings.embedder)
 asyncio.run(embedder.embed_passages(["All the words that a window holds. " * 300]))
 parse = wiring.make_parse(settings)
 me, peak, over = psutil.Process(), 0, threading.Event()
