@@ -30,9 +30,9 @@ test-stores: ## Run the contract of vector stores against every real server
 	@scripts/bootstrap.sh dev
 	@scripts/test.sh stores
 
-test-models: ## Run the tests against real model engines: llama.cpp and Ollama (built with Go, once)
+test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), sentence-transformers
 	@scripts/bootstrap.sh dev
-	@scripts/test.sh engines contract/test_llms.py integration/test_real_engines.py integration/test_answering_models.py
+	@scripts/test.sh engines models contract/test_llms.py integration/test_real_engines.py integration/test_answering_models.py
 
 test-all: ## Run everything that CI runs
 	@.ci/run
