@@ -73,6 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_mb * 2**20)
     app.add_middleware(SecurityHeaders)
+    # Builds every route, once. FastAPI would do it at the first request, in the server's thread, and for as
+    # long as that takes replace the warning filters of the whole process.
+    app.openapi()
     return app
 
 

@@ -701,7 +701,7 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/kbs/{kb}/conversations", "/api/v1/kbs/{kb}/conversations/{conversation_id}"),
         *("/api/v1/kbs/{kb}/move", "/api/v1/kbs/{kb}/copies/{store}"),
         *("/api/v1/kbs/{kb}/reread", "/api/v1/kbs/{kb}/preview-chunks", "/api/v1/kbs/{kb}/tune"),
-        *("/api/v1/search", "/api/v1/ask"),
+        *("/api/v1/search", "/api/v1/ask", "/api/v1/models"),
         *("/api/v1/keys/{key_id}", "/v1/models", "/v1/models/{model}", "/v1/chat/completions"),
     }
     assert set(document["paths"]) == expected
