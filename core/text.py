@@ -125,26 +125,27 @@ _HEADING_RATIO = 1.6
 _WRAPPED_WEIGHT = 12.0  # a line at least this long (in `weight`) may have been wrapped by a page's margin
 
 
-def sentences(text: str, span: Span | None = None) -> Iterator[Span]:
+def sentences(text: str, span: Span | None = None, *, wrapped: bool = True) -> Iterator[Span]:
     """The sentences of `text` (inside `span`), in order, trimmed of white space; together they cover all else.
 
     A line break ends a sentence unless the line looks wrapped: long, without an ender, and followed by a
-    line that is no list item, heading or table row.
+    line that is no list item, heading or table row. With `wrapped=False` it always does: for texts that no
+    page's margin has broken.
     """
     start = 0 if span is None else span.start  # an empty span is falsy
     stop = len(text) if span is None else span.end
     begin = start
     for match in _SENTENCE_END.finditer(text, start, stop):
-        if not _ends_sentence(text, begin, match, stop):
+        if not _ends_sentence(text, begin, match, stop, wrapped):
             continue
         yield from _trimmed(text, begin, match.end())
         begin = match.end()
     yield from _trimmed(text, begin, stop)
 
 
-def _ends_sentence(text: str, begin: int, match: re.Match[str], stop: int) -> bool:
+def _ends_sentence(text: str, begin: int, match: re.Match[str], stop: int, wrapped: bool) -> bool:
     mark = match.group()
-    if mark == "\n":
+    if mark == "\n" and wrapped:
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         return not _is_wrapped(line, text[match.end() : stop].partition("\n")[0])
     if mark.startswith("."):

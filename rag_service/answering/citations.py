@@ -23,8 +23,6 @@ SUPPORT = 0.5
 _MODEL_MARK = re.compile(r"\s?\[\d{1,2}\](?!\()|【\d{1,2}】")
 # At the end of what has arrived: what may be (white space before) such a mark, or a mark that may be a link's text.
 _OPEN_MARK = re.compile(r"(?:\s?(?:\[\d{0,2}|【\d{0,2}|\[\d{1,2}\])|\s)$")
-# A line of which nobody can say yet whether it begins with a list's number: that would end the sentence before it.
-_OPEN_LINE = re.compile(r"\n\s*[（(]?(?:\d*|[一二三四五六七八九十]*)$")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -192,9 +190,7 @@ class CitingStream:
         self._held = text[ready:]
         self._sentence += _MODEL_MARK.sub("", text[:ready])
         pieces = self._finish_sentences()
-        undecided = _OPEN_LINE.search(self._sentence)
-        end = undecided.start() if undecided else len(self._sentence)
-        pieces.append(self._pass_on(len(self._sentence[:end].rstrip())))
+        pieces.append(self._pass_on(len(self._sentence.rstrip())))
         return [piece for piece in pieces if piece.marked]
 
     def finish(self) -> list[CitedText]:
@@ -233,6 +229,10 @@ class CitingStream:
 
 
 def _first_end(text: str) -> int | None:
-    """Where the first sentence of `text` ends, if another one has begun behind it."""
-    spans = list(sentences(text))
+    """Where the first sentence of `text` ends, if another one has begun behind it.
+
+    No margin breaks an answer's lines, so each line break ends a sentence. (Whether a line is wrapped could
+    only be said when the next one is complete, and by then its beginning has been sent.)
+    """
+    spans = list(sentences(text, wrapped=False))
     return spans[0].end if len(spans) > 1 else None

@@ -185,6 +185,9 @@ def chopped(draw: st.DrawFn) -> list[str]:
     ["it is paid by the company and that is a long line\n1", ". Yes."]
 )  # the list's number was sent twice
 @example(["See [1]", "(http://x) and", " [2] this."])
+@example(
+    ["每年十天带薪年假，由公司支付\nP", "arental leave is sixteen weeks and it is paid by the company. Yes."]
+)
 @settings(deadline=None, max_examples=200)
 def test_an_answer_that_streams_in_any_pieces_ends_as_the_same_answer(pieces: list[str]) -> None:
     whole, plain = run(["".join(pieces)])
