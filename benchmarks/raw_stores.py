@@ -65,7 +65,7 @@ class RawPgVector(RawClient):
         await register_vector_async(self._connection)
         await self._connection.execute("SET hnsw.iterative_scan = 'relaxed_order'")
         await self._connection.execute("SET hnsw.max_scan_tuples = 40000")
-        await self._connection.execute("SET hnsw.ef_search = 120")
+        await self._connection.execute(f"SET hnsw.ef_search = {pgvector.NEIGHBOURS}")
         await self._connection.execute("SET jit = off")
 
     async def close(self) -> None:
@@ -163,6 +163,7 @@ class RawElasticsearch(RawClient):
             "query_vector": vector.tolist(),
             "k": es.LEAST_NEIGHBOURS,
             "num_candidates": es.LEAST_NEIGHBOURS,
+            "rescore_vector": {"oversample": 1.0},
         }
         if where is not None:
             knn["filter"] = es_condition(where)

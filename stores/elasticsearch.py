@@ -1,7 +1,9 @@
 """How are records kept and searched in Elasticsearch 8 and 9? One index of the server for each of ours.
 
-Dense search is HNSW over unquantised vectors, so that scores are exact; Lucene itself compares all records
-where a filter leaves few. Filters are answered by the field `facts` (see `stores.facts`).
+Dense search is HNSW over vectors of one byte for each number (a quarter of the memory); the server then compares
+those it has found by the vectors as they were written, so that scores are exact. Before 8.18 it could not, so there
+HNSW is over these. Lucene itself compares all records where a filter leaves few. Filters are answered by the field
+`facts` (see `stores.facts`).
 
 Text search lets the server find candidates and ranks them here. Lucene keeps a record's length in one byte,
 rounding lengths above 40 by up to an eighth, and counts deleted records until it merges them away; our BM25
@@ -49,6 +51,7 @@ CANDIDATES_PER_HIT, MORE_CANDIDATES = 2, 20
 STATISTICS_AGE_S = 10.0  # for which the average length is used again; a write of our own ends it
 # Neighbours that HNSW looks at for k hits.
 NEIGHBOURS_PER_HIT, LEAST_NEIGHBOURS = 3, 200
+RESCORING = (8, 18)  # the first version that compares what it found by the vectors as they were written
 
 T = TypeVar("T")
 _RECORD_FIELDS = tuple(Record.__dataclass_fields__)
@@ -125,6 +128,7 @@ class ElasticsearchStore(VectorStore):
         self._client: AsyncElasticsearch | None = None
         self._dimensions: dict[IndexName, int] = {}
         self._lengths: dict[IndexName, _Length] = {}
+        self._quantises = False
 
     async def open(self) -> None:
         self._client = AsyncElasticsearch(self._url, **self._options)
@@ -134,7 +138,9 @@ class ElasticsearchStore(VectorStore):
         except BaseException:
             await self.close()
             raise
-        if tuple(int(part) for part in found.split(".")[:2]) < (8, 12):
+        version = tuple(int(part) for part in found.split(".")[:2])
+        self._quantises = version >= RESCORING
+        if version < (8, 12):
             await self.close()
             raise StoreError(
                 f"The server at {self._place} is Elasticsearch {found}; 8.12 or later is needed.",
@@ -246,6 +252,8 @@ class ElasticsearchStore(VectorStore):
             "k": neighbours,  # of records with the same score the server takes any, so it must give some more
             "num_candidates": neighbours,
         }
+        if self._quantises:
+            knn["rescore_vector"] = {"oversample": 1.0}  # all of the neighbours
         if where is not None:
             knn["filter"] = condition(where)
         found = await self._search(index, knn=knn, size=min(k, MOST_HITS), sort=_BEST_FIRST)
@@ -306,7 +314,11 @@ class ElasticsearchStore(VectorStore):
             "dims": dim,
             "index": True,
             "similarity": "cosine",
-            "index_options": {"type": "hnsw", "m": 16, "ef_construction": 100},
+            "index_options": {
+                "type": "int8_hnsw" if self._quantises else "hnsw",
+                "m": 16,
+                "ef_construction": 100,
+            },
         }
         mappings = {**_MAPPINGS, "properties": {**_MAPPINGS["properties"], "vector": vector}}
         try:

@@ -50,6 +50,7 @@ BATCH_ROWS = 500  # rows that go to the server in one statement batch
 # Up to this many matching records are compared one by one, which takes longer than HNSW but finds all: among 2,000
 # of 20,000 HNSW found 96 to 98 % of the ten nearest.
 EXACT_ROWS = 2000
+MOST_WAYS = 1000  # filters for which it is remembered which of the two was chosen
 NEIGHBOURS = 200  # that HNSW looks at, and at least twice as many as it is asked for
 # BM25 scores at most about this many records, those with the question's rarest terms. A record outside them
 # holds only its common terms, which weigh little: where this is a fifth of the index, 97 % of top tens are
@@ -158,7 +159,7 @@ class PgVectorStore(VectorStore):
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
         self._dimensions: dict[IndexName, int] = {}
         self._statistics: dict[IndexName, _Statistics] = {}
-        self._large_until: dict[IndexName, float] = {}  # times of `time.monotonic`
+        self._ways: dict[tuple[IndexName, Filter | None], tuple[_Way, float]] = {}
 
     async def open(self) -> None:
         with _translated():
@@ -268,16 +269,17 @@ class PgVectorStore(VectorStore):
         check_filter(where)
         params: Params = {"vector": PgVector(vector), "k": max(k, 0)}
         where_sql = condition(where, params)
+        way = self._way(index, where)
         async with self._connection(index) as connection:
-            if where is not None or await self._is_large(connection, index):
-                async with _enough_neighbours(connection, k):
-                    way = _Way.HNSW if where is None else _Way.BY_COUNT
-                    hits = await _hits(connection, _dense_query(index, where_sql, way), params)
-                # If there are fewer, no more match; or HNSW cannot leave a cluster whose links all lead back
-                # into it, for example one of deleted near-duplicates.
-                if len(hits) >= min(k, EXACT_ROWS):
-                    return hits
-            return await _hits(connection, _dense_query(index, where_sql, _Way.EXACT), params)
+            async with _enough_neighbours(connection, k):
+                rows = await _rows(connection, _dense_query(index, where_sql, way), params)
+            if way is _Way.BY_COUNT and rows:
+                way = self._learn_way(index, where, matching=rows[0][-1])
+            # HNSW may find too few: it cannot leave a cluster whose links all lead back into it, for example
+            # one of deleted near-duplicates.
+            if way is not _Way.EXACT and len(rows) < min(k, EXACT_ROWS):
+                rows = await _rows(connection, _dense_query(index, where_sql, _Way.EXACT), params)
+        return [Hit(Record(*row[:-2]), float(row[-2])) for row in rows]
 
     async def search_text(
         self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
@@ -287,7 +289,7 @@ class PgVectorStore(VectorStore):
         if not hashes:
             await self._dim(index)  # an absent index raises, whatever is searched
             return []
-        async with self._transaction(index) as connection:
+        async with self._connection(index) as connection:
             statistics = await self._counted(connection, index, hashes)
             chosen = scored_terms(hashes, statistics.frequency, MAX_TERMS)
             few = where is not None and (
@@ -299,12 +301,12 @@ class PgVectorStore(VectorStore):
                 params["rarest"] = rarest_terms(chosen, statistics.frequency, CANDIDATE_ROWS)
                 candidates = sql.SQL("terms && %(rarest)s::bigint[] AND {}").format(candidates)
             statement = _text_query(index, chosen, statistics, candidates, params)
-            await _allow_seqscan(connection, few)
-            return await _hits(connection, statement, params)
+            rows = await (_rows if few else _rows_by_index)(connection, statement, params)
+        return [Hit(Record(*row[:-1]), float(row[-1])) for row in rows]
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
         hashes = {term: _hash(term) for term in terms}
-        async with self._transaction(index) as connection:
+        async with self._connection(index) as connection:
             statistics = await self._counted(connection, index, list(hashes.values()))
         return TermStats(
             statistics.total, {term: statistics.frequency[hashed] for term, hashed in hashes.items()}
@@ -340,15 +342,17 @@ class PgVectorStore(VectorStore):
         async with self._connection(index) as connection, connection.transaction():
             yield connection
 
-    async def _is_large(self, connection: AsyncConnection[TupleRow], index: IndexName) -> bool:
-        """Whether comparing all records would take long. One that was large is taken for it for a while."""
-        now = time.monotonic()
-        if self._large_until.get(index, now) > now:
-            return True
-        if await _count(connection, index, None, limit=EXACT_ROWS + 1) <= EXACT_ROWS:
-            return False
-        self._large_until[index] = now + STATISTICS_AGE_S
-        return True
+    def _way(self, index: IndexName, where: Filter | None) -> _Way:
+        """What the server chose for this filter shortly before; else it is to count again."""
+        way, expires = self._ways.get((index, where), (_Way.BY_COUNT, 0.0))
+        return way if expires > time.monotonic() else _Way.BY_COUNT
+
+    def _learn_way(self, index: IndexName, where: Filter | None, *, matching: int) -> _Way:
+        way = _Way.HNSW if matching > EXACT_ROWS else _Way.EXACT
+        if len(self._ways) >= MOST_WAYS:
+            self._ways.clear()
+        self._ways[index, where] = way, time.monotonic() + STATISTICS_AGE_S
+        return way
 
     async def _dim(self, index: IndexName) -> int:
         if index not in self._dimensions:
@@ -528,7 +532,7 @@ _DENSE = sql.SQL(
     "WITH matching AS MATERIALIZED (SELECT count(*) AS n FROM ("
     "SELECT 1 FROM {table} WHERE {where} LIMIT {most} + 1) counted), "
     "nearest AS MATERIALIZED ({nearest}) "
-    "SELECT {columns}, least(1, greatest(0, (1 - distance) / 2)) FROM nearest ORDER BY distance, id"
+    "SELECT {columns}, least(1, greatest(0, (1 - distance) / 2)), {matching} FROM nearest ORDER BY distance, id"
 )
 _BY_HNSW = sql.SQL("embedding <#> %(vector)b")
 # Adding 0 hides the distance from HNSW. Its own order is relaxed, and it knows nothing of ids.
@@ -544,10 +548,14 @@ _PARTS: Mapping[_Way, Sequence[tuple[sql.SQL, sql.SQL]]] = {
 
 
 def _dense_query(index: IndexName, where: sql.Composable, way: _Way) -> sql.Composed:
-    """Its parameters are `vector`, `k`, and those of `where`. Only `BY_COUNT` makes the server count."""
+    """Its parameters are `vector`, `k`, and those of `where`.
+
+    Rows are a record, its score, and how many match (NULL unless it chooses `BY_COUNT`; at most `EXACT_ROWS` + 1).
+    """
     names = {"columns": _COLUMNS, "table": _table(index), "where": where, "most": sql.Literal(EXACT_ROWS)}
     parts = [_NEAREST.format(gate=gate.format(**names), order=order, **names) for gate, order in _PARTS[way]]
-    return _DENSE.format(nearest=sql.SQL(" UNION ALL ").join(parts), **names)
+    matching = sql.SQL("(SELECT n FROM matching)" if way is _Way.BY_COUNT else "NULL")
+    return _DENSE.format(nearest=sql.SQL(" UNION ALL ").join(parts), matching=matching, **names)
 
 
 def _text_query(
@@ -593,16 +601,11 @@ async def _count_terms(
     connection: AsyncConnection[TupleRow], index: IndexName, hashes: list[int]
 ) -> dict[int, int]:
     statement = sql.SQL(
-        "SELECT hash, (SELECT count(*) FROM {} WHERE terms @> ARRAY[hash]) FROM unnest(%s::bigint[]) AS hash"
+        "SELECT hash, (SELECT count(*) FROM {} WHERE terms @> ARRAY[hash]) "
+        "FROM unnest(%(hashes)s::bigint[]) AS hash"
     ).format(_table(index))
-    await _allow_seqscan(connection, False)
-    rows = await connection.execute(statement, [hashes])
-    return {row[0]: row[1] async for row in rows}
-
-
-async def _allow_seqscan(connection: AsyncConnection[TupleRow], allowed: bool) -> None:
-    """For this transaction. A sequential scan by terms would fetch all terms of all records."""
-    await connection.execute("SELECT set_config('enable_seqscan', %s, true)", ["on" if allowed else "off"])
+    rows = await _rows_by_index(connection, statement, {"hashes": hashes})
+    return {row[0]: row[1] for row in rows}
 
 
 def _row(embedded: EmbeddedRecord) -> tuple[Any, ...]:
@@ -657,9 +660,23 @@ def _numbers(vector: Any) -> Vector:
     return np.asarray(vector.to_numpy() if isinstance(vector, PgVector) else vector, dtype=np.float32)
 
 
-async def _hits(connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params) -> list[Hit]:
-    rows = await connection.execute(statement, params)
-    return [Hit(Record(*row[:-1]), float(row[-1])) async for row in rows]
+async def _rows(
+    connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params
+) -> list[TupleRow]:
+    return await (await connection.execute(statement, params)).fetchall()
+
+
+async def _rows_by_index(
+    connection: AsyncConnection[TupleRow], statement: sql.Composed, params: Params
+) -> list[TupleRow]:
+    """Of a statement about terms: a sequential scan by them would fetch all terms of all records.
+
+    The statements of its transaction are sent together.
+    """
+    async with connection.pipeline(), connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        cursor = await connection.execute(statement, params)
+    return await cursor.fetchall()
 
 
 def _absent(index: IndexName | None) -> NotFound:

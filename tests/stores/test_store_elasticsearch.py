@@ -19,7 +19,7 @@ import httpx
 import pytest
 from elasticsearch_server import running_node
 from store_agreement import NewStore, StoreAgreement
-from store_contract import AXES, INDEX, StoreContract, ids, make
+from store_contract import AXES, INDEX, StoreContract, ids, make, zipf_records
 
 from core.errors import DimensionMismatch, NotFound, StoreError, StoreUnavailable
 from core.types import Metadata
@@ -105,6 +105,22 @@ async def test_a_write_to_an_index_dropped_elsewhere_does_not_bring_it_back(url:
         with pytest.raises(DimensionMismatch):
             await store.upsert(INDEX, [make("b")])
         assert await other.count(INDEX) == 0
+
+
+async def test_vectors_of_one_byte_for_each_number_cost_no_precision(url: str, prefix: str) -> None:
+    records = zipf_records(400, seed=31, dim=32)
+    query = records[7].vector
+    async with opened(url, prefix) as store:
+        await store.ensure_index(INDEX, dim=32)
+        await store.upsert(INDEX, records)
+        found = await store.search_dense(INDEX, query, k=20)
+        async with httpx.AsyncClient() as client:
+            options = (await client.get(f"{url}/{prefix}*/_mapping")).text
+        kept = {record.id: vector for record, vector in await store.scan(INDEX, limit=400)}
+    assert '"int8_hnsw"' in options
+    best = sorted(((1 + float(each.vector @ query)) / 2 for each in records), reverse=True)[:20]
+    assert [hit.score for hit in found] == pytest.approx(best, abs=1e-6)
+    assert all((kept[each.record.id] == each.vector).all() for each in records)
 
 
 async def test_long_texts_and_names_in_metadata_are_filtered_by(url: str, prefix: str) -> None:
