@@ -26,9 +26,9 @@ lint: ## Check format, style, types and the arrows between the folders
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test-stores: ## Run the contract of vector stores against every real server
+test-stores: ## Run the tests of vector stores against every real server
 	@scripts/bootstrap.sh dev
-	@scripts/test.sh stores
+	@EVERY_STORE=1 scripts/test.sh stores crash
 
 test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), sentence-transformers
 	@scripts/bootstrap.sh dev

@@ -16,6 +16,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import re
 import time
 from collections import Counter
@@ -79,6 +80,11 @@ LONGEST_AGE_S = 600.0
 _VECTOR_INDEX: Mapping[str, Any] = {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
 # Milvus Lite loses results of HNSW under a filter, and records while it builds the graph.
 _LITE_VECTOR_INDEX: Mapping[str, Any] = {"index_type": "FLAT", "params": {}}
+# A server that is back is found again within this time; the default lets it wait for up to two minutes.
+_CHANNEL: Mapping[str, Any] = {
+    "grpc.initial_reconnect_backoff_ms": 500,
+    "grpc.max_reconnect_backoff_ms": 2000,
+}
 _NO_WORD = 0  # a place in sparse vectors that no term has: they must not be empty
 
 
@@ -90,6 +96,10 @@ class _Statistics:
     average_length: float
     expires: float
     frequency: Counter[int] = field(default_factory=Counter)
+
+
+class _NotLoaded(StoreUnavailable):
+    """The collection is not in the server's memory."""
 
 
 class MilvusStore(VectorStore):
@@ -138,6 +148,8 @@ class MilvusStore(VectorStore):
                 f"{self._url!r} is not the address of a Milvus server.",
                 hint="RAG_STORES__MILVUS__URL is like http://host:19530. A file of Milvus Lite serves one process.",
             )
+        # The driver writes a hundred lines for each call that fails; the errors are raised all the same.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._threads = ThreadPoolExecutor(self._pool_size, thread_name_prefix="milvus")
         try:
             self._client = await self._call(
@@ -147,6 +159,7 @@ class MilvusStore(VectorStore):
                 db_name=self._database,
                 timeout=self._timeout_s,
                 dedicated=True,
+                grpc_options=_CHANNEL,
             )
             version = str(await self._call(self._server.get_server_version, timeout=self._timeout_s))
         except BaseException:
@@ -473,7 +486,11 @@ class MilvusStore(VectorStore):
     ) -> T:
         """Run it in a thread; what is cached about an index that went away is forgotten."""
         try:
-            return await self._call(function, *args, **kwargs)
+            try:
+                return await self._call(function, *args, **kwargs)
+            except _NotLoaded:  # Milvus Lite was started anew
+                await self._call(self._server.load_collection, self._name(index), timeout=self._timeout_s)
+                return await self._call(function, *args, **kwargs)
         except NotFound:
             self._forget(index)
             raise _absent(index) from None
@@ -523,7 +540,8 @@ def _ours(error: MilvusException | grpc.RpcError, url: str) -> RagError:
     if code in _AWAY:
         return StoreUnavailable(f"Milvus at {url} does not answer: {said}", hint=_SERVER_HINT)
     if code in _BUSY or getattr(error, "retriable", False):
-        return StoreUnavailable(f"Milvus cannot answer now: {said}", hint=_SERVER_HINT)
+        kind = _NotLoaded if code == _COLLECTION_NOT_LOADED else StoreUnavailable
+        return kind(f"Milvus cannot answer now: {said}", hint=_SERVER_HINT)
     if re.search(r"\bdim\b", said):
         return DimensionMismatch(f"Milvus refused a vector: {said}")
     return StoreError(f"Milvus refused the request ({code}): {said}")

@@ -224,8 +224,8 @@ class PgVectorStore(VectorStore):
         # In the order of ids, so that two writers of the same records cannot block each other for good.
         rows = [_row(embedded) for embedded in sorted(records, key=lambda e: e.record.id)]
         statement = sql.SQL(_UPSERT).format(table=_table(index), columns=_COLUMNS)
-        async with self._transaction(index) as connection, connection.cursor() as cursor:
-            for start in range(0, len(rows), BATCH_ROWS):
+        for start in range(0, len(rows), BATCH_ROWS):
+            async with self._transaction(index) as connection, connection.cursor() as cursor:
                 await cursor.executemany(statement, rows[start : start + BATCH_ROWS])
         self._statistics.pop(index, None)
 
@@ -392,14 +392,22 @@ def _hung_up_after(seconds: float, connection: AsyncConnection[TupleRow]) -> Ite
     Cancelling instead would ask the server to cancel, and wait for that answer, too.
     """
 
+    is_cut = False
+
     def hang_up() -> None:
+        nonlocal is_cut
         if not connection.closed:
+            is_cut = True
             with socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
 
     timer = asyncio.get_running_loop().call_later(seconds, hang_up)
     try:
         yield
+    except psycopg.OperationalError as error:
+        if is_cut:
+            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from error
+        raise
     finally:
         timer.cancel()
 

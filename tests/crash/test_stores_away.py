@@ -1,7 +1,8 @@
 """A store's server is killed or frozen under the running service, and comes back: what do users see?
 
-The service runs as users run it, and none of its processes is started again. Each of the five stores is tested;
-for pgvector the server is the service's own database, and everything waits for it.
+The service runs as users run it, and none of its processes is started again. `make test-stores` tests all
+five stores, the crash tests of every run three. The server of pgvector is the service's own database, and everything
+waits for it.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import pytest
 import store_agreement
 from mongo_search_proxy import SearchNode, searching
 from mongo_server import running_mongo
+from pymongo.asynchronous.database import AsyncDatabase
 from store_agreement import NewStore, StoreAgreement
 from store_contract import (
     AXES,
@@ -314,6 +315,32 @@ async def test_a_record_too_large_for_the_server_is_refused(store: VectorStore) 
     await store.ensure_index(INDEX, dim=DIM)
     with pytest.raises(InvalidValue, match="16 MB"):
         await store.upsert(INDEX, [make("a", text="x" * 17_000_000)])
+
+
+@pytest.mark.parametrize("again", ["drop_index", "ensure_index"])
+async def test_a_removal_that_was_cut_off_is_finished_by_the_next_call(
+    store: MongoStore, url: str, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    await store.ensure_index(INDEX, dim=DIM)
+    await store.upsert(INDEX, [make("a")])
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncDatabase, "drop_collection", _cut_off)
+        with pytest.raises(StoreUnavailable):
+            await store.drop_index(INDEX)
+    with pytest.raises(NotFound):
+        await store.count(INDEX)
+    if again == "ensure_index":
+        await store.ensure_index(INDEX, dim=DIM)
+        assert await store.count(INDEX) == 0
+    await store.drop_index(INDEX)
+    with pymongo.MongoClient[dict[str, object]](url) as client:
+        database = client.get_default_database()
+        assert database.list_collection_names() == [mongo.REGISTRY]
+        assert database[mongo.REGISTRY].count_documents({}) == 0
+
+
+async def _cut_off(*_: object) -> None:
+    raise pymongo.errors.AutoReconnect("cut off")
 
 
 async def test_a_killed_server_is_reported_and_used_again_when_it_is_back() -> None:
