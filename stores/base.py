@@ -32,7 +32,7 @@ class Capabilities:
     """What a store can do beyond the interface. Defaults are the honest ones for a new store."""
 
     full_text: bool = True  # `search_text` and `term_stats` work
-    read_after_write: bool = True  # a write is visible to the next search of any client
+    remote: bool = True  # a server keeps the records; while it is away, calls raise `StoreUnavailable`
     max_dimensions: int = 2000  # the longest vector an index takes
 
 
@@ -40,13 +40,15 @@ class VectorStore(ABC):
     """Keeps the records of many indexes and searches them by vector, by terms and by filter.
 
     Every method may raise `StoreUnavailable` (retryable). Writing to, reading or searching an index that does
-    not exist raises `NotFound`. Text with NUL or lone surrogates, numbers that are not finite and vectors that
-    are not of unit length raise `InvalidValue`. Inputs are never mutated; lists in metadata come back as
-    lists. Implementations are safe to use from many tasks of one event loop.
+    not exist raises `NotFound`. Text with NUL or lone surrogates, ids longer than `stores.checks.LONGEST_ID`,
+    numbers that are not finite and vectors that are not of unit length raise `InvalidValue`. Inputs are never
+    mutated; lists in metadata come back as lists. Implementations are safe to use from many tasks of one event
+    loop.
     """
 
     kind: ClassVar[str]
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    # What the class has, a present server can do. An open store may have learnt from its server that it can less.
+    capabilities: Capabilities = Capabilities()
 
     @abstractmethod
     async def open(self) -> None:

@@ -15,6 +15,7 @@ from stores.filters import And, Exists, Filter, In, Not, Or
 
 # PostgreSQL keeps no NUL, and UTF-8 has no lone surrogates.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+LONGEST_ID = 500  # characters: PostgreSQL indexes at most 2,704 bytes, Milvus compares less
 _UNIT_TOLERANCE = 1e-2  # embedders that compute in half precision are off by about 1e-3
 
 
@@ -44,6 +45,17 @@ def check_filter(where: Filter | None) -> None:
         _check_value(value, "A filter")
 
 
+def check_ids(*ids: str) -> None:
+    """Raise `InvalidValue` for an id (of a record, document or revision) that no record can have."""
+    for each in ids:
+        check_text(each, f"The id {each[:100]!r}")
+        if len(each) > LONGEST_ID:
+            raise InvalidValue(
+                f"The id {each[:20]!r}… has {len(each)} characters; {LONGEST_ID} are the most.",
+                hint="Use shorter ids.",
+            )
+
+
 def check_text(text: str, owner: str) -> None:
     if found := _UNSTORABLE.search(text):
         raise InvalidValue(
@@ -69,7 +81,12 @@ def _values(where: Filter) -> Iterator[object]:
 
 def _check_record(record: Record) -> None:
     owner = f"Record {record.id!r}"
-    for name in ("id", "document_id", "revision", "text", "header", "section"):
+    check_ids(record.id, record.document_id, record.revision)
+    if not record.id:
+        raise InvalidValue(
+            "A record has an empty id.", hint="Give it one: a scan begins behind the empty id."
+        )
+    for name in ("text", "header", "section"):
         check_text(getattr(record, name), f"{owner}, {name},")
     for key, value in record.metadata.items():
         _check_value(key, f"{owner}, a metadata key,")

@@ -28,7 +28,7 @@ from core.errors import DimensionMismatch, NotFound, RagError, StoreError, Store
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import bm25
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import check_filter, check_ids, check_records, check_vector, plain_metadata
 from stores.elasticsearch_filters import condition
 from stores.facts import facts
 from stores.filters import And, Eq, Filter, Ne
@@ -46,8 +46,9 @@ BATCH_RECORDS = 200  # in one bulk request: at most 20 MB, where servers take 10
 BATCH_IDS = 1000
 MOST_HITS = 10_000  # Elasticsearch gives no more in one answer
 MAX_TERMS = 1000  # of a question; Elasticsearch takes at least 1,024 clauses
-# Candidates for k hits of a text search. The server's scores are off by a few percent at most.
-CANDIDATES_PER_HIT, MORE_CANDIDATES = 2, 20
+# Candidates for k hits of a text search. The server's scores are off by a few percent, and by more in a small
+# index whose documents were often replaced: it counts thousands of deleted records there.
+CANDIDATES_PER_HIT, LEAST_CANDIDATES = 4, 100
 STATISTICS_AGE_S = 10.0  # for which the average length is used again; a write of our own ends it
 # Neighbours that HNSW looks at for k hits.
 NEIGHBOURS_PER_HIT, LEAST_NEIGHBOURS = 3, 200
@@ -103,7 +104,7 @@ class ElasticsearchStore(VectorStore):
     """
 
     kind: ClassVar[str] = "elasticsearch"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=4096)
+    capabilities = Capabilities(max_dimensions=4096)
 
     def __init__(
         self,
@@ -189,6 +190,7 @@ class ElasticsearchStore(VectorStore):
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         where: Filter = Eq("document_id", document_id)
         if keep_revision is not None:
             where = And((where, Ne("revision", keep_revision)))
@@ -201,6 +203,7 @@ class ElasticsearchStore(VectorStore):
         return gone
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         await self._dim(index)  # an absent index raises, whatever is asked for
         found: dict[str, Record] = {}
         async with self._server(index) as server:
@@ -221,6 +224,7 @@ class ElasticsearchStore(VectorStore):
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         found = await self._search(
             index,
             query={"range": {"id": {"gt": after}}},
@@ -274,7 +278,7 @@ class ElasticsearchStore(VectorStore):
                     "filter": condition(where),
                 }
             },
-            "size": min(MOST_HITS, CANDIDATES_PER_HIT * k + MORE_CANDIDATES),
+            "size": min(MOST_HITS, max(LEAST_CANDIDATES, CANDIDATES_PER_HIT * k)),
             "sort": _BEST_FIRST,
             "_source": [*_RECORD_FIELDS, "terms", "length"],
             "track_total_hits": False,

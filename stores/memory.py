@@ -6,36 +6,47 @@ at every record.
 
 from __future__ import annotations
 
+import heapq
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, cast
+from itertools import repeat
+from typing import ClassVar, cast
 
 import numpy as np
 
 from core.errors import DimensionMismatch, NotFound
 from core.types import EmbeddedRecord, Hit, IndexName, Metadata, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import check_filter, check_ids, check_records, check_vector, plain_metadata
 from stores.filters import Filter, matches
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    record: Record
+    vector: Vector
+    counts: Counter[str]  # how often each term occurs
+    length: int  # in terms
 
 
 @dataclass(slots=True)
 class _Index:
     dim: int
-    records: dict[str, EmbeddedRecord] = field(default_factory=dict)
+    records: dict[str, _Kept] = field(default_factory=dict)
 
-    def matching(self, where: Filter | None) -> Iterator[EmbeddedRecord]:
+    def matching(self, where: Filter | None) -> Iterator[_Kept]:
         check_filter(where)
-        return (e for e in self.records.values() if where is None or matches(where, e.record))
+        return (kept for kept in self.records.values() if where is None or matches(where, kept.record))
 
 
 class MemoryStore(VectorStore):
     """Keeps everything in this object."""
 
     kind: ClassVar[str] = "memory"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=1_000_000)
+    capabilities = Capabilities(remote=False, max_dimensions=1_000_000)
 
     def __init__(self) -> None:
         self._indexes: dict[IndexName, _Index] = {}
@@ -62,13 +73,17 @@ class MemoryStore(VectorStore):
         kept = self._index(index)
         check_records(records, kept.dim)
         for embedded in records:
-            kept.records[embedded.record.id] = EmbeddedRecord(
-                _copy(embedded.record), embedded.vector.copy(), tuple(embedded.terms)
+            kept.records[embedded.record.id] = _Kept(
+                _copy(embedded.record),
+                embedded.vector.copy(),
+                Counter(embedded.terms),
+                len(embedded.terms),
             )
 
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         records = self._index(index).records
         gone = [
             e.record.id
@@ -80,12 +95,14 @@ class MemoryStore(VectorStore):
         return len(gone)
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         records = self._index(index).records
         return [_copy(records[record_id].record) for record_id in ids if record_id in records]
 
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         records = self._index(index).records
         ids = sorted(record_id for record_id in records if record_id > after)[: max(limit, 0)]
         return [(_copy(records[i].record), records[i].vector.copy()) for i in ids]
@@ -110,8 +127,8 @@ class MemoryStore(VectorStore):
     ) -> list[Hit]:
         searched = self._index(index)
         weights = _weights(searched, set(terms))
-        average = sum(len(e.terms) for e in searched.records.values()) / max(1, len(searched.records))
-        scores = {e.record.id: _bm25(e.terms, weights, average) for e in searched.matching(where)}
+        average = sum(kept.length for kept in searched.records.values()) / max(1, len(searched.records))
+        scores = {kept.record.id: _bm25(kept, weights, average) for kept in searched.matching(where)}
         return _best({i: score for i, score in scores.items() if score > 0}, searched, k)
 
     async def term_stats(self, index: IndexName, terms: Sequence[str]) -> TermStats:
@@ -129,10 +146,8 @@ def _copy(record: Record) -> Record:
 
 
 def _frequencies(index: _Index, terms: set[str]) -> dict[str, int]:
-    counted: Counter[str] = Counter()
-    for embedded in index.records.values():
-        counted.update(terms.intersection(embedded.terms))
-    return {term: counted[term] for term in terms}
+    counts = [kept.counts for kept in index.records.values()]
+    return {term: sum(map(operator.contains, counts, repeat(term))) for term in terms}
 
 
 def _weights(index: _Index, terms: set[str]) -> dict[str, float]:
@@ -140,12 +155,12 @@ def _weights(index: _Index, terms: set[str]) -> dict[str, float]:
     return {term: idf(total, df) for term, df in _frequencies(index, terms).items()}
 
 
-def _bm25(terms: Sequence[str], weights: Mapping[str, float], average_length: float) -> float:
-    counted = Counter(term for term in terms if term in weights)
-    damping = K1 * (1 - B + B * len(terms) / max(average_length, 1e-9))
-    return math.fsum(weights[t] * (K1 + 1) * n / (n + damping) for t, n in counted.items())
+def _bm25(kept: _Kept, weights: Mapping[str, float], average_length: float) -> float:
+    damping = K1 * (1 - B + B * kept.length / max(average_length, 1e-9))
+    counts = [(weight, kept.counts[term]) for term, weight in weights.items() if term in kept.counts]
+    return math.fsum(weight * (K1 + 1) * n / (n + damping) for weight, n in counts)
 
 
 def _best(scores: Mapping[str, float], index: _Index, k: int) -> list[Hit]:
-    order: list[Any] = sorted(scores, key=lambda record_id: (-scores[record_id], record_id))
-    return [Hit(_copy(index.records[i].record), scores[i]) for i in order[: max(k, 0)]]
+    best = heapq.nsmallest(k, scores, key=lambda record_id: (-scores[record_id], record_id))
+    return [Hit(_copy(index.records[i].record), scores[i]) for i in best]

@@ -39,12 +39,18 @@ from core.errors import (
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import bm25
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import (
+    LONGEST_ID,
+    check_filter,
+    check_ids,
+    check_records,
+    check_vector,
+    plain_metadata,
+)
 from stores.filters import And, Eq, Filter, Gt, Lte, Ne
 from stores.milvus_filters import (
     ALL,
     HASH_CHARACTERS,
-    LONGEST_ORDERED,
     expression,
     hashed_facts,
     hashed_order,
@@ -116,7 +122,7 @@ class MilvusStore(VectorStore):
     """
 
     kind: ClassVar[str] = "milvus"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=32_768)
+    capabilities = Capabilities(max_dimensions=32_768)
 
     def __init__(
         self,
@@ -167,8 +173,7 @@ class MilvusStore(VectorStore):
             raise
         self._is_lite = version.startswith("milvus_lite")
         if not _has_sparse_vectors(version):
-            # What the class declares is what a present server can do; this object knows its server.
-            self.capabilities = replace(self.capabilities, full_text=False)  # type: ignore[misc]
+            self.capabilities = replace(self.capabilities, full_text=False)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -214,6 +219,7 @@ class MilvusStore(VectorStore):
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         await self._dim(index)
         where: Filter = Eq("document_id", document_id)
         if keep_revision is not None:
@@ -228,6 +234,7 @@ class MilvusStore(VectorStore):
         return gone
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         await self._dim(index)
         found: dict[str, Record] = {}
         for batch in _batches(list(dict.fromkeys(ids)), BATCH_IDS):
@@ -240,6 +247,7 @@ class MilvusStore(VectorStore):
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         await self._dim(index)
         chosen = await self._first_ids(index, after, min(limit, SCAN_IDS // 2))
         rows = []
@@ -327,7 +335,7 @@ class MilvusStore(VectorStore):
     async def _create(self, index: IndexName, dim: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=HASH_CHARACTERS)
-        schema.add_field("id", DataType.VARCHAR, max_length=4 * LONGEST_ORDERED)
+        schema.add_field("id", DataType.VARCHAR, max_length=4 * LONGEST_ID)
         schema.add_field("text", DataType.VARCHAR, max_length=MOST_BYTES)
         schema.add_field("record", DataType.VARCHAR, max_length=MOST_BYTES)
         schema.add_field(
@@ -599,11 +607,6 @@ def _text_fields(terms: Sequence[str], average_length: float) -> dict[str, Any]:
 
 
 def _refuse_long(record: Record, row: Mapping[str, Any]) -> None:
-    if len(record.id) > LONGEST_ORDERED:
-        raise InvalidValue(
-            f"An id has {len(record.id)} characters; with Milvus {LONGEST_ORDERED} are the most.",
-            hint="Use shorter ids.",
-        )
     texts = {
         "text": row["text"],
         "header and metadata": row["record"],

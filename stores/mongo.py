@@ -33,7 +33,7 @@ from core.errors import DimensionMismatch, InvalidValue, NotFound, RagError, Sto
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import rarest_terms, scored_terms
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import check_filter, check_ids, check_records, check_vector, plain_metadata
 from stores.facts import facts
 from stores.filters import And, Eq, Filter, Ne
 from stores.mongo_filters import condition, is_native
@@ -101,7 +101,7 @@ class MongoStore(VectorStore):
     """
 
     kind: ClassVar[str] = "mongo"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=8192)
+    capabilities = Capabilities(max_dimensions=8192)
 
     def __init__(self, url: str, *, pool_size: int = 10, timeout_s: float = 10.0) -> None:
         self._url = url
@@ -178,6 +178,7 @@ class MongoStore(VectorStore):
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         found = await self._index(index)
         where: Filter = Eq("document_id", document_id)
         if keep_revision is not None:
@@ -188,12 +189,14 @@ class MongoStore(VectorStore):
         return int(gone.deleted_count)
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         found = await self._load(await self._index(index), ids)
         return [found[record_id] for record_id in ids if record_id in found]
 
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         found = await self._index(index)
         if limit <= 0:  # MongoDB's 0 is no limit
             return []

@@ -41,7 +41,7 @@ from core.errors import (
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import rarest_terms, scored_terms
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import check_filter, check_ids, check_records, check_vector, plain_metadata
 from stores.filters import Filter
 from stores.pgvector_filters import Params, condition
 
@@ -147,7 +147,7 @@ class PgVectorStore(VectorStore):
     """
 
     kind: ClassVar[str] = "pgvector"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=2000)
+    capabilities = Capabilities(max_dimensions=2000)
 
     def __init__(
         self, url: str, pool_size: int = 5, *, timeout_s: float = 10.0, answer_s: float = 30.0
@@ -232,6 +232,7 @@ class PgVectorStore(VectorStore):
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         statement = sql.SQL(
             "DELETE FROM {} WHERE document_id = %s AND revision IS DISTINCT FROM %s::text"
         ).format(_table(index))
@@ -241,6 +242,7 @@ class PgVectorStore(VectorStore):
         return gone.rowcount
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         statement = sql.SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(_COLUMNS, _table(index))
         async with self._connection(index) as connection:
             rows = await connection.execute(statement, [list(ids)])
@@ -250,6 +252,7 @@ class PgVectorStore(VectorStore):
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         statement = sql.SQL("SELECT {}, embedding FROM {} WHERE id > %s ORDER BY id LIMIT %s").format(
             _COLUMNS, _table(index)
         )

@@ -27,7 +27,7 @@ from core.errors import DimensionMismatch, NotFound, RagError, StoreError, Store
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import Capabilities, VectorStore, idf
 from stores.bm25 import bm25
-from stores.checks import check_filter, check_records, check_vector, plain_metadata
+from stores.checks import check_filter, check_ids, check_records, check_vector, plain_metadata
 from stores.filters import Filter, Range
 from stores.redis_filters import (
     EVERY,
@@ -182,7 +182,7 @@ class RedisStore(VectorStore):
     """
 
     kind: ClassVar[str] = "redis"
-    capabilities: ClassVar[Capabilities] = Capabilities(max_dimensions=32_768)
+    capabilities = Capabilities(max_dimensions=32_768)
 
     def __init__(
         self,
@@ -266,12 +266,14 @@ class RedisStore(VectorStore):
     async def delete_document(
         self, index: IndexName, document_id: str, *, keep_revision: str | None = None
     ) -> int:
+        check_ids(document_id, keep_revision or "")
         await self._registry(index)  # an absent index raises
         ids = await self._call("SMEMBERS", f"{self._key(index)}:d:{document_id}")
         kept = (0, "") if keep_revision is None else (1, keep_revision)
         return sum(await self._run_script(index, _DELETE, [(i, document_id, *kept) for i in sorted(ids)]))
 
     async def get(self, index: IndexName, ids: Sequence[str]) -> list[Record]:
+        check_ids(*ids)
         await self._registry(index)
         found = await self._load(index, ids)
         return [found[record_id] for record_id in ids if record_id in found]
@@ -279,6 +281,7 @@ class RedisStore(VectorStore):
     async def scan(
         self, index: IndexName, *, after: str = "", limit: int = 500
     ) -> list[tuple[Record, Vector]]:
+        check_ids(after)
         await self._registry(index)
         key = self._key(index)
         ids = await self._call(

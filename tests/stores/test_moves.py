@@ -4,69 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
 import pytest_asyncio
-from elasticsearch_server import running_node
-from milvus_server import running_milvus
-from mongo_server import running_mongo
-from redis_server import running_redis
+from subjects import KINDS, build, opened
 
 from core.text import terms
 from core.types import EmbeddedRecord, IndexKind, IndexName, Record
 from ingest import move
 from ingest.move import Place, compare_index, copy_index
-from rag_service.wiring import STORES
 from stores.base import VectorStore
-from stores.elasticsearch import ElasticsearchStore
-from stores.milvus import MilvusStore
-from stores.mongo import MongoStore
-from stores.pgvector import PgVectorStore
-from stores.redis import RedisStore
 
-KINDS = ("pgvector", *STORES)
 DIM = 16
 RECORDS = 25
 
 pytestmark = pytest.mark.timeout(900)  # the first run fetches the servers
 
 
-@pytest.fixture(scope="module")
-def urls(new_database) -> Iterator[dict[str, str]]:  # type: ignore[no-untyped-def]
-    with ExitStack() as servers:
-        yield {
-            "pgvector": servers.enter_context(new_database()),
-            "milvus": servers.enter_context(running_milvus("lite")).url,
-            "redis": servers.enter_context(running_redis()).url,
-            "elasticsearch": servers.enter_context(running_node()).url,
-            "mongo": servers.enter_context(running_mongo()).url,
-        }
-
-
-def build(kind: str, url: str) -> VectorStore:
-    stores = {
-        "pgvector": PgVectorStore,
-        "milvus": MilvusStore,
-        "redis": RedisStore,
-        "elasticsearch": ElasticsearchStore,
-        "mongo": MongoStore,
-    }
-    return stores[kind](url, timeout_s=60)
-
-
 @pytest_asyncio.fixture
 async def pair(
-    urls: dict[str, str], request: pytest.FixtureRequest
+    server_url: Callable[[str], str], request: pytest.FixtureRequest
 ) -> AsyncIterator[tuple[VectorStore, VectorStore]]:
-    source, target = (build(kind, urls[kind]) for kind in request.param)
-    await source.open()
-    await target.open()
-    yield source, target
-    await source.close()
-    await target.close()
+    source, target = (build(kind, server_url(kind)) for kind in request.param)
+    async with opened(source), opened(target):
+        yield source, target
 
 
 def records() -> list[EmbeddedRecord]:
