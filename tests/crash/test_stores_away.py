@@ -35,7 +35,7 @@ from core.errors import NotFound
 from core.types import IndexKind, IndexName
 from stores.filters import Eq
 
-TIMEOUT_S = "3"
+TIMEOUT_S = "8"  # enough for a busy machine
 OPEN_JOBS = "SELECT 1 FROM jobs WHERE status IN ('queued', 'running')"
 DONE_JOBS = "SELECT 1 FROM jobs WHERE status = 'done'"
 HALF_WRITTEN = "SELECT 1 FROM jobs WHERE status = 'running' AND stage = 'embedding' AND done > 0"
