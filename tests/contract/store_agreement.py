@@ -44,10 +44,13 @@ class StoreAgreement:
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
-    async def filled(cls, store: VectorStore, corpus: data.Corpus) -> AsyncIterator[VectorStore]:
+    async def filled(
+        cls, subject: Subject, store: VectorStore, corpus: data.Corpus
+    ) -> AsyncIterator[VectorStore]:
         await data.fill(store, corpus)
         yield store
-        await store.drop_index(data.INDEX)
+        if not subject.slow:
+            await store.drop_index(data.INDEX)
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
@@ -83,7 +86,7 @@ class StoreAgreement:
 
 @cache
 def _corpus(slow: bool) -> data.Corpus:
-    chunks, questions = (1000, 40) if slow else (data.CHUNKS, data.QUESTIONS)
+    chunks, questions = (500, 40) if slow else (data.CHUNKS, data.QUESTIONS)
     if _DATA is None:
         return data.generated(chunks=chunks, questions=questions)
     return _run(_real([Path(folder) for folder in _DATA.split(":")], chunks, questions))

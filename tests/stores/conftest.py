@@ -6,7 +6,6 @@ so on) names one to test instead, whose data stay as they are.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -21,13 +20,9 @@ pytest.register_assert_rewrite("store_contract", "store_properties", "store_agre
 from milvus_server import running_milvus  # noqa: E402
 from running import running  # noqa: E402
 from store_contract import INDEX  # noqa: E402
-from subjects import KINDS, build, opened  # noqa: E402
+from subjects import GIVEN, MILVUS_23, build, opened  # noqa: E402
 
 from stores.base import VectorStore  # noqa: E402
-
-# Taken out of the environment, where the service would refuse them as unknown settings.
-_GIVEN = {kind: url for kind in KINDS if (url := os.environ.pop(f"RAG_TEST_{kind.upper()}_URL", None))}
-MILVUS_23 = "milvus 2.3"
 
 ServerUrl = Callable[[str], str]
 
@@ -39,8 +34,8 @@ def server_url() -> Iterator[ServerUrl]:
 
         @cache
         def url(kind: str) -> str:
-            if kind in _GIVEN:
-                return _GIVEN[kind]
+            if kind in GIVEN:
+                return GIVEN[kind]
             server = running_milvus("real") if kind == MILVUS_23 else running(kind)
             return servers.enter_context(server).url
 
@@ -54,3 +49,4 @@ async def store(server_url: ServerUrl, request: pytest.FixtureRequest) -> AsyncI
     async with opened(build(kind, server_url(kind))) as store:
         await store.drop_index(INDEX)
         yield store
+        await store.drop_index(INDEX)

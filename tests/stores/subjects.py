@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from store_contract import INDEX
 from store_spec import Subject
 
 from core.settings import StoreServer
@@ -18,6 +18,9 @@ from stores.pgvector import PgVectorStore
 
 AnyStore = TypeVar("AnyStore", bound=VectorStore)
 KINDS = ("pgvector", *STORES)
+MILVUS_23 = "milvus 2.3"  # the real server, where `milvus` is Milvus Lite
+# Taken out of the environment, where the service would refuse them as unknown settings.
+GIVEN = {kind: url for kind in KINDS if (url := os.environ.pop(f"RAG_TEST_{kind.upper()}_URL", None))}
 
 
 def build(kind: str, url: str, *, timeout_s: float = 60) -> VectorStore:
@@ -34,10 +37,8 @@ def subject(kind: str, url: str, *, slow: bool = False) -> Subject:
 
 @asynccontextmanager
 async def opened(store: AnyStore) -> AsyncIterator[AnyStore]:
-    """The store, open; closed afterwards, without its index for tests."""
     await store.open()
     try:
         yield store
-        await store.drop_index(INDEX)
     finally:
         await store.close()

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import MILVUS_23
 from milvus_server import running_milvus
 from running import StoreProcess, running
 from store_contract import AXES, DIM, INDEX, ids, make
-from subjects import KINDS, build, opened
+from subjects import KINDS, MILVUS_23, build, opened
 
 from core.errors import StoreUnavailable
 from stores.base import VectorStore

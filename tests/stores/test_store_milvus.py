@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import MILVUS_23
 from store_contract import AXES, DIM, INDEX, assert_same_ranking, ids, make, oracle_of
 from store_spec import StoreSpec, Subject
-from subjects import build, opened, subject
+from subjects import GIVEN, MILVUS_23, build, opened, subject
 
 from core.errors import InvalidValue, StoreError, UnsupportedByStore
 from core.types import Metadata
@@ -30,7 +29,7 @@ class TestMilvusLite(StoreSpec):
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls, server_url: Callable[[str], str]) -> Subject:
-        return subject(KIND, server_url(KIND), slow=True)
+        return subject(KIND, server_url(KIND), slow=KIND not in GIVEN)
 
 
 class TestMilvus23(StoreSpec):
