@@ -1,4 +1,4 @@
-"""What does `OllamaEmbedder` say to a real Ollama's refusals? (its server and model: `test_ollama.py`)
+"""What does `OllamaEmbedder` say to a real Ollama's refusals? (its server and model: `conftest.py`)
 
 No package brings weights that Ollama embeds with, so the vectors themselves are tested in
 tests/unit/models/test_model_servers.py, against answers as Ollama's page documents them.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from test_ollama import TIMEOUT_S, empty_ollama, ollama_url  # noqa: F401 (fixtures)
 
 from core.errors import ModelError
 from models.embedders.ollama import OllamaEmbedder
 from models.http import ModelServer
+
+TIMEOUT_S = 60.0
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("go") is None, reason="Go builds Ollama, and is not here"),
@@ -26,10 +27,7 @@ pytestmark = [
     [("demo", "does not support embeddings", ""), ("nobody", "nobody", "embedder.model")],
 )
 async def test_a_model_that_cannot_embed_or_is_not_there_is_an_error_in_ollamas_words(
-    ollama_url: str,  # noqa: F811
-    model: str,
-    said: str,
-    hint: str,
+    ollama_url: str, model: str, said: str, hint: str
 ) -> None:
     server = ModelServer(ollama_url, group="embedder", timeout_s=TIMEOUT_S, concurrency=1)
     embedder = OllamaEmbedder(server, model=model)
