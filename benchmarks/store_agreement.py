@@ -116,16 +116,18 @@ async def embedded(
     folders: Sequence[Path], embedder: Embedder, *, chunks: int = CHUNKS, questions: int = QUESTIONS
 ) -> Corpus:
     """The first chunks of the documents in the data sets, and questions of each in turn."""
-    from core.settings import Settings  # noqa: PLC0415 - tests load this file, and the service takes seconds
+    # Tests load this file, and the service takes seconds.
+    from core.settings import Settings  # noqa: PLC0415
+    from rag_service.new_kb import default_chunking  # noqa: PLC0415
     from rag_service.wiring import make_chunker  # noqa: PLC0415
 
     datasets = [load(folder) for folder in folders]
-    chunker = make_chunker(embedder, Settings().ingest.chunk_characters)
+    chunker = make_chunker(embedder, default_chunking(Settings()))
     records: list[tuple[Record, int]] = []
     for number, (name, document) in enumerate((d.name, each) for d in datasets for each in d.documents):
         parsed = ParsedDocument(document.text, title=document.title or None)
         made = to_records(
-            chunker.cut(parsed),
+            await chunker.cut(parsed),
             parsed,
             document_id=f"{name}/{document.id}",
             revision="r1",
@@ -261,7 +263,7 @@ def _ids(hits: Sequence[Hit]) -> set[str]:
 
 
 async def _table(corpus: Corpus, kinds: Sequence[str] | None) -> None:
-    sys.path += [str(TESTS / "servers"), str(TESTS / "stores")]
+    sys.path += [str(TESTS / folder) for folder in ("servers", "contract", "stores")]
     from running import LOCAL, running  # noqa: PLC0415 - not a package, and only needed here
     from subjects import build  # noqa: PLC0415
 
