@@ -22,7 +22,7 @@ from stores.base import VectorStore
 from stores.pgvector import PgVectorStore
 
 # The others take as long again: `make test-stores` runs them all.
-KINDS = ("pgvector", *STORES) if os.environ.get("EVERY_STORE") else ("pgvector", "redis", "elasticsearch")
+KINDS = ("pgvector", *STORES) if os.environ.get("EVERY_STORE") else ("pgvector", "redis")
 
 
 @asynccontextmanager
