@@ -224,8 +224,12 @@ class PgVectorStore(VectorStore):
         # In the order of ids, so that two writers of the same records cannot block each other for good.
         rows = [_row(embedded) for embedded in sorted(records, key=lambda e: e.record.id)]
         statement = sql.SQL(_UPSERT).format(table=_table(index), columns=_COLUMNS)
-        for start in range(0, len(rows), BATCH_ROWS):
-            async with self._transaction(index) as connection, connection.cursor() as cursor:
+        starts = range(0, len(rows), BATCH_ROWS)
+        async with (
+            self._transaction(index, answers=1 + len(starts)) as connection,
+            connection.cursor() as cursor,
+        ):
+            for start in starts:
                 await cursor.executemany(statement, rows[start : start + BATCH_ROWS])
         self._statistics.pop(index, None)
 
@@ -316,13 +320,18 @@ class PgVectorStore(VectorStore):
         )
 
     @asynccontextmanager
-    async def _connection(self, index: IndexName | None = None) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        """A connection on which every statement is a transaction; driver errors become ours."""
+    async def _connection(
+        self, index: IndexName | None = None, *, answers: int = 1
+    ) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection on which every statement is a transaction; driver errors become ours.
+
+        Its time is that of `answers` answers.
+        """
         if self._pool is None:
             raise StoreError("The pgvector store is not open.", hint="Await its open() first.")
         with _translated(index):
             async with self._pool.connection() as connection:
-                with _hung_up_after(self._answer_s, connection):
+                with _hung_up_after(answers * self._answer_s, connection):
                     yield connection
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
@@ -340,9 +349,11 @@ class PgVectorStore(VectorStore):
             )
 
     @asynccontextmanager
-    async def _transaction(self, index: IndexName) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    async def _transaction(
+        self, index: IndexName, *, answers: int = 1
+    ) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """A connection in a transaction that is committed at the end."""
-        async with self._connection(index) as connection, connection.transaction():
+        async with self._connection(index, answers=answers) as connection, connection.transaction():
             yield connection
 
     def _way(self, index: IndexName, where: Filter | None) -> _Way:
