@@ -83,6 +83,7 @@ def kb(service: Service) -> Iterator[KnowledgeBase]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)  # milliseconds: a busy machine is no failure
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
