@@ -18,9 +18,7 @@ os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT
 # Taken out of the environment, where the service would refuse it as an unknown setting.
 _TEST_DATABASE_URL = os.environ.pop("RAG_TEST_DATABASE_URL", None)
 
-import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,6 +34,7 @@ from rag_service.local.postgres import EmbeddedPostgres
 # The starters of servers are imported by their own names.
 sys.path.append(str(Path(__file__).parent / "servers"))
 import running  # also takes RAG_TEST_SERVERS out of the environment
+from folders import short_folder
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 # Reasons that lie in the system or in what is tested, not in something that CI forgot to install.
@@ -83,16 +82,6 @@ def data_dir() -> Iterator[Path]:
     """An empty folder with a short path that PostgreSQL's own user can enter (root's tests need that)."""
     with short_folder() as folder:
         yield folder
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="rag-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

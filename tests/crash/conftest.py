@@ -3,5 +3,4 @@
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / "e2e"), str(TESTS / "servers")]
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -41,17 +38,6 @@ async def open_store(kind: str, url: str) -> AsyncIterator[VectorStore]:
 def names_in(kind: str, url: str) -> list[str]:
     """The names of everything that the server keeps, as its own client lists them."""
     return _NAMES[kind](url)
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """An empty folder with a short path that PostgreSQL's own user can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="rag-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _postgres_names(url: str) -> list[str]:

@@ -17,8 +17,9 @@ import httpx
 import numpy as np
 import pytest
 from books import BOOKS, SETTINGS, VERSIONS, Reading, entries, is_over, search, upload, whole
+from folders import short_folder
 from running import StoreProcess, running
-from store_servers import KINDS, names_in, open_store, short_folder
+from store_servers import KINDS, names_in, open_store
 from up_service import UpService, eventually
 
 from core.types import EmbeddedRecord, IndexKind, IndexName, Record

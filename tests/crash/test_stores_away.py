@@ -27,8 +27,9 @@ from books import (
     whole,
     wrong_refusal,
 )
+from folders import short_folder
 from running import StoreProcess, running
-from store_servers import KINDS, names_in, open_store, short_folder
+from store_servers import KINDS, names_in, open_store
 from up_service import UpService, eventually
 
 from core.errors import NotFound

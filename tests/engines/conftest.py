@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from process import CACHE, free_port
 
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 
 from models.llm.demo_model import demo_model
 from models.llm.detect import running_ollama_model
 
-CACHE = Path.home() / ".cache" / "rag-service-tests"
 SCRIPT = Path(__file__).parents[1] / "servers" / "ollama.sh"
 
 
@@ -31,7 +30,7 @@ def empty_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
     """The URL of a running Ollama without models, and the environment for its command line."""
     binary = subprocess.run([str(SCRIPT)], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     home = tmp_path_factory.mktemp("ollama")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     environ = {
         "PATH": f"{Path(binary).parent}:{os.environ['PATH']}",
         "HOME": str(home),
@@ -64,12 +63,6 @@ def ollama_url(empty_ollama: tuple[str, dict[str, str]], tmp_path_factory: pytes
     assert binary
     subprocess.run([binary, *create[1:]], env=environ, check=True, capture_output=True)
     return url
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
