@@ -10,6 +10,7 @@ code points) into the parsed text of the document, end exclusive.
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,9 @@ class IndexKind(StrEnum):
     SUMMARIES = "summaries"
 
 
+_INDEX_NAME = re.compile(r"kb_(.+)_g([1-9]\d*)_(chunks|summaries)", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True)
 class IndexName:
     """One index of one generation of one knowledge base: the unit a store creates, searches and drops."""
@@ -54,6 +58,12 @@ class IndexName:
 
     def __str__(self) -> str:
         return f"kb_{self.kb_id}_g{self.generation}_{self.kind.value}"
+
+    @classmethod
+    def read(cls, text: str) -> IndexName | None:
+        """The name whose text this is, or None if it is that of something else."""
+        found = _INDEX_NAME.fullmatch(text)
+        return cls(found[1], int(found[2]), IndexKind(found[3])) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,14 @@ class VectorStore(ABC):
         """Remove the index and all its records; an absent index is fine."""
 
     @abstractmethod
+    async def indexes(self) -> list[IndexName]:
+        """Every index that there is, in any order: also those of another service on the same server.
+
+        Also one whose removal was cut off, although its use raises `NotFound`. Left out are those whose name is so
+        long or unusual that the store keeps its hash only.
+        """
+
+    @abstractmethod
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         """Write records, replacing those with the same id. All are searchable when the call returns.
 

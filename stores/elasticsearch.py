@@ -178,6 +178,12 @@ class ElasticsearchStore(VectorStore):
         async with self._server(index) as server:
             await server.indices.delete(index=self._concrete_name(index), ignore_unavailable=True)
 
+    async def indexes(self) -> list[IndexName]:
+        async with self._server() as server:
+            found = await server.indices.get_alias(name=f"{self._prefix}kb_*")
+        names = {alias.removeprefix(self._prefix) for each in found.values() for alias in each["aliases"]}
+        return [index for name in names if (index := IndexName.read(name))]
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         check_records(records, await self._dim(index))
         for batch in _batches(records, BATCH_RECORDS):

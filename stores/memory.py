@@ -69,6 +69,9 @@ class MemoryStore(VectorStore):
     async def drop_index(self, index: IndexName) -> None:
         self._indexes.pop(index, None)
 
+    async def indexes(self) -> list[IndexName]:
+        return list(self._indexes)
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         kept = self._index(index)
         check_records(records, kept.dim)

@@ -206,6 +206,11 @@ class MilvusStore(VectorStore):
             if await self._ask(self._server.has_collection, index):
                 await self._ask(self._server.drop_collection, index)
 
+    async def indexes(self) -> list[IndexName]:
+        names = await self._call(self._server.list_collections, timeout=self._timeout_s)
+        ours = (name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
+        return [index for name in ours if (index := IndexName.read(name))]
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         check_records(records, await self._dim(index))
         last = {embedded.record.id: embedded for embedded in records}  # one request must not name an id twice

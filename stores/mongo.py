@@ -157,6 +157,11 @@ class MongoStore(VectorStore):
                 await self._database.drop_collection(gone["collection"])
                 await self._database[REGISTRY].delete_one({**registry, "collection": gone["collection"]})
 
+    async def indexes(self) -> list[IndexName]:
+        with self._translated():
+            entries = await self._database[REGISTRY].find({}, _ID).to_list()
+        return [index for entry in entries if (index := IndexName.read(entry["_id"]))]
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         found = await self._index(index)
         check_records(records, found.dim)

@@ -219,6 +219,12 @@ class PgVectorStore(VectorStore):
         self._dimensions.pop(index, None)
         self._statistics.pop(index, None)
 
+    async def indexes(self) -> list[IndexName]:
+        statement = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+        async with self._connection() as connection:
+            rows = await (await connection.execute(statement, [SCHEMA])).fetchall()
+        return [index for (name,) in rows if (index := IndexName.read(name))]
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         check_records(records, await self._dim(index))
         # In the order of ids, so that two writers of the same records cannot block each other for good.

@@ -258,6 +258,20 @@ class RedisStore(VectorStore):
                 break
         await self._call("DEL", key)
 
+    async def indexes(self) -> list[IndexName]:
+        # By their registries: FT._LIST leaves out those whose removal was cut off.
+        before, after = f"{self._prefix}:{{", "}"
+        found: set[IndexName] = set()
+        cursor = 0
+        while True:
+            cursor, keys = await self._call(
+                "SCAN", cursor, "MATCH", f"{_escaped(before)}kb_*}}", "COUNT", 1000
+            )
+            names = (key.decode().removeprefix(before).removesuffix(after) for key in keys)
+            found.update(filter(None, map(IndexName.read, names)))
+            if int(cursor) == 0:
+                return list(found)
+
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
         dim = (await self._registry(index)).dim
         check_records(records, dim)

@@ -342,6 +342,19 @@ class StoreContract:
         assert await other.count(absent) == 0
         await other.close()
 
+    async def test_the_indexes_are_listed_as_they_come_and_go(
+        self, store: VectorStore, absent: IndexName
+    ) -> None:
+        twin = IndexName(f"{absent.kb_id}_g1", 12, IndexKind.SUMMARIES)
+        assert not {absent, twin} & set(await store.indexes())
+        await store.ensure_index(absent, dim=DIM)
+        await store.ensure_index(twin, dim=DIM)
+        await store.upsert(absent, [make("a")])
+        listed = await store.indexes()
+        assert [listed.count(each) for each in (absent, twin)] == [1, 1]
+        await store.drop_index(twin)
+        assert set(await store.indexes()) == set(listed) - {twin}
+
     async def test_dropping_an_absent_index_is_fine(self, store: VectorStore, absent: IndexName) -> None:
         await store.drop_index(absent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.types import Page, ParsedDocument, Passage, Record, Section, Span, derived_id
+from core.types import IndexKind, IndexName, Page, ParsedDocument, Passage, Record, Section, Span, derived_id
 
 DOCUMENT = ParsedDocument(
     "preface# One\ntext# Two\nmore",
@@ -42,3 +42,16 @@ def test_a_compressed_passage_shows_its_kept_spans_with_gaps_marked() -> None:
 def test_a_derived_id_depends_on_every_part_and_on_where_parts_end() -> None:
     assert derived_id("a", 1) == derived_id("a", "1")
     assert len({derived_id("a", "b"), derived_id("ab"), derived_id("b", "a"), derived_id("a", "b", "")}) == 4
+
+
+def test_the_text_of_an_index_name_can_be_read_back_and_other_texts_are_none() -> None:
+    for name in (IndexName("a1", 12, IndexKind.SUMMARIES), IndexName("a_g1_chunks", 1, IndexKind.CHUNKS)):
+        assert IndexName.read(str(name)) == name
+    for other in (
+        "kb_0f" + 19 * "0f",
+        "kb__g1_chunks",
+        "kb_a_g0_chunks",
+        "kb_a_g1_chunks.index",
+        "xkb_a_g1_chunks",
+    ):
+        assert IndexName.read(other) is None
