@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.transport import pgmq
 from pgmq.install import install_pgmq_from_sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -30,6 +31,27 @@ VISIBILITY_TIMEOUT_S = 120
 INSTALL_LOCK = 7_246_171
 
 
+class _Channel(pgmq.Channel):
+    """kombu's (5.7), and a message that could not be acknowledged does not occupy the worker for ever.
+
+    kombu counts it as being worked on until the connection is given up, which pgmq's pool never does. The message
+    itself comes back after its visibility timeout and finds nothing to do.
+    """
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        try:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[no-untyped-call]
+        except psycopg.Error:
+            self.qos.ack(delivery_tag)
+            raise
+
+
+class Transport(pgmq.Transport):
+    """Celery's way to the queue in PostgreSQL."""
+
+    Channel = _Channel
+
+
 def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
     """The Celery app for sending and for working: results are not kept, the database has them."""
     transport: dict[str, Any] = {"visibility_timeout": VISIBILITY_TIMEOUT_S}
@@ -43,6 +65,7 @@ def make_celery(*, database_url: str, broker_url: str | None) -> Celery:
         }
     app = Celery("rag", broker=broker_url or "pgmq://localhost", set_as_current=False)
     app.conf.update(
+        broker_transport=None if broker_url else f"{__name__}:{Transport.__name__}",
         broker_transport_options=transport,
         task_default_queue=QUEUE,
         task_ignore_result=True,

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 import pytest_asyncio
+from kombu import Consumer, Queue
 from sqlalchemy import text
 
 import migrations
@@ -30,7 +32,7 @@ from ingest.files import FileStore
 from ingest.intake import Accepted, Intake
 from ingest.parsers import Limits, parse
 from ingest.pipeline import IngestPipeline
-from ingest.queue import Signals, install_queue, make_celery
+from ingest.queue import QUEUE, Signals, install_queue, make_celery
 from ingest.runner import JobRunner
 from ingest.summarise import ExtractiveSummariser
 from models.embedders.bundled import BundledEmbedder
@@ -618,6 +620,35 @@ async def test_a_new_job_is_signalled_once(lab: Lab, signals: Signals) -> None:
     assert await signals.sweep() == 1
     assert await signals.sweep() == 0
     assert await messages(lab) >= 1
+
+
+def take_two_and_lose_the_database_between(url: str) -> list[str]:
+    """The jobs that a worker is told of that takes one message at a time and cannot acknowledge the first one."""
+    taken: list[Any] = []
+    with make_celery(database_url=url, broker_url=None).connection_for_read() as connection:
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        with Consumer(channel, Queue(QUEUE), callbacks=[lambda _, message: taken.append(message)]):
+            connection.drain_events(timeout=10)
+            with psycopg.connect(url, autocommit=True) as other:
+                other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            with pytest.raises(psycopg.OperationalError):
+                taken[0].ack()
+            connection.drain_events(timeout=10)
+    return [message.payload[0][0] for message in taken]
+
+
+async def test_a_worker_that_cannot_acknowledge_a_signal_gets_the_next_one(
+    lab: Lab, signals: Signals
+) -> None:
+    await lab.upload(OLD)
+    await lab.upload(NEW, "new.md")
+    assert await signals.sweep() >= 2
+    taken = await asyncio.to_thread(take_two_and_lose_the_database_between, lab.url)
+    assert len(set(taken)) == 2
 
 
 async def test_a_signal_that_was_lost_is_sent_again(lab: Lab, signals: Signals) -> None:
