@@ -550,7 +550,10 @@ def _ours(error: MilvusException | grpc.RpcError, url: str) -> RagError:
         return NotFound(said)
     if code in _NOT_ALLOWED or code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return StoreError(f"Milvus does not allow this: {said}", hint="Check RAG_STORES__MILVUS__TOKEN.")
-    if code in _AWAY:
+    gave_up = (
+        code == ErrorCode.UNEXPECTED_ERROR and "timeout" in said
+    )  # the driver itself, waiting for a load
+    if code in _AWAY or gave_up:
         return StoreUnavailable(f"Milvus at {url} does not answer: {said}", hint=_SERVER_HINT)
     if code in _BUSY or getattr(error, "retriable", False):
         kind = _NotLoaded if code == _COLLECTION_NOT_LOADED else StoreUnavailable
