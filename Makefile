@@ -37,10 +37,11 @@ test-models: ## Run the tests against real model engines: llama.cpp, Ollama (bui
 test-all: ## Run everything that CI runs
 	@.ci/run
 
-bench-retrieval: ## Measure retrieval on a data set: make bench-retrieval DATA=folder
+bench-retrieval: ## Measure retrieval on a data set: make bench-retrieval DATA=folder [LIMIT=200] [PEERS=1]
 	@test -n "$(DATA)" || { echo 'Name the data set: make bench-retrieval DATA=folder' >&2; exit 2; }
 	@scripts/bootstrap.sh dev
-	@.venv/bin/python -m benchmarks.retrieval $(DATA)
+	@python=.venv/bin/python; $(if $(PEERS),python=$$(benchmarks/peers.sh $$python) &&) \
+		$$python -m benchmarks.retrieval $(DATA) $(if $(LIMIT),--limit $(LIMIT)) $(if $(PEERS),--peers)
 
 bench-stores: ## Measure the vector stores: make bench-stores [KINDS="redis mongo"] [N=20000]
 	@scripts/bootstrap.sh dev

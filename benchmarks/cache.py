@@ -27,8 +27,8 @@ class CachedEmbedder:
 
     Each of `embedders` works on another passage at the same time (give one for each core). The key is a hash
     of the embedder's name and the text. Questions are embedded anew each time, so that the time of a search is
-    the real one. `computed` and `remembered` count passages, and `saved_s` adds up the seconds that the
-    remembered ones would have taken.
+    the real one; `asked_s` adds it up. `computed` and `remembered` count passages, and `saved_s` adds up the
+    seconds that the remembered ones would have taken.
     """
 
     def __init__(self, embedders: Sequence[Embedder], folder: Path) -> None:
@@ -45,7 +45,7 @@ class CachedEmbedder:
             "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, seconds REAL NOT NULL)"
         )
         self.computed = self.remembered = 0
-        self.saved_s = 0.0
+        self.saved_s = self.asked_s = 0.0
 
     @property
     def name(self) -> str:
@@ -62,7 +62,10 @@ class CachedEmbedder:
         return self._first.count_tokens(text)
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return await self._first.embed_queries(texts)
+        start = time.perf_counter()
+        vectors = await self._first.embed_queries(texts)
+        self.asked_s += time.perf_counter() - start
+        return vectors
 
     async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         distinct = list(dict.fromkeys(texts))

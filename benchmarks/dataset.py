@@ -57,7 +57,8 @@ class Dataset:
 
 
 def load(folder: Path, *, limit: int | None = None) -> Dataset:
-    """Read a data set; with `limit` only its first questions that can be measured (all documents stay).
+    """Read a data set; with `limit` only so many questions that can be measured, evenly spread over the file
+    (all documents stay).
 
     Raises `NotFound` for a missing file, `UnreadableDocument` for a line that cannot be read, each with its
     place.
@@ -84,7 +85,14 @@ def load(folder: Path, *, limit: int | None = None) -> Dataset:
     dataset = Dataset(folder.resolve().name, documents, tuple(questions))
     if limit is None:
         return dataset
-    return Dataset(dataset.name, documents, tuple(dataset.measurable[:limit]))
+    return Dataset(dataset.name, documents, tuple(_spread(dataset.measurable, limit)))
+
+
+def _spread(questions: list[Question], limit: int) -> list[Question]:
+    """At most `limit` of them, evenly spread: questions of a kind stand together in some sets."""
+    if limit >= len(questions):
+        return questions
+    return [questions[number * len(questions) // limit] for number in range(limit)]
 
 
 def _lines(path: Path, *, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -80,12 +80,19 @@ def first_tokens(texts: Sequence[str], limit: int, count_tokens: Callable[[str],
         limit -= tokens
 
 
+def at_an_end(texts: Sequence[str], question: Question) -> bool | None:
+    """Whether the first or the last passage holds evidence or an answer; None if none of them does."""
+    pieces = [squeezed(text) for text in question.evidence or question.answers]
+    holds = [any(piece and piece in squeezed(text) for piece in pieces) for text in texts]
+    return (holds[0] or holds[-1]) if any(holds) else None
+
+
 def measure(
     questions: Sequence[Question], rankings: Sequence[Sequence[Found]], count_tokens: Callable[[str], int]
 ) -> dict[str, float]:
     """The means over all questions, in percent; support only over those with evidence or answers."""
     values: dict[str, list[float]] = {
-        name: [] for name in ("recall@5", "recall@10", "mrr@10", "ndcg@10", "support@5", "support@1200")
+        name: [] for name in ("recall@5", "recall@10", "mrr@10", "ndcg@10", "support@1200")
     }
     for question, ranking in zip(questions, rankings, strict=True):
         ranks = gold_ranks([found.document_id for found in ranking], question.gold)
@@ -95,10 +102,17 @@ def measure(
         values["mrr@10"].append(reciprocal_rank(ranks, 10))
         values["ndcg@10"].append(ndcg(ranks, gold, 10))
         texts = [found.text for found in ranking]
-        for name, seen in (
-            ("support@5", texts[:5]),
-            ("support@1200", list(first_tokens(texts, PROMPT_TOKENS, count_tokens))),
-        ):
-            if (support := supported(seen, question)) is not None:
-                values[name].append(support)
+        seen = list(first_tokens(texts, PROMPT_TOKENS, count_tokens))
+        if (support := supported(seen, question)) is not None:
+            values["support@1200"].append(support)
     return {name: round(100 * fmean(each), 1) for name, each in values.items() if each}
+
+
+def measure_prompts(
+    questions: Sequence[Question], prompts: Sequence[Sequence[Found]], count_tokens: Callable[[str], int]
+) -> tuple[float | None, float]:
+    """Of what goes into the prompt: support in percent (None without evidence and answers), and mean tokens."""
+    texts = [[found.text for found in prompt] for prompt in prompts]
+    supports = [s for t, q in zip(texts, questions, strict=True) if (s := supported(t, q)) is not None]
+    tokens = fmean(sum(map(count_tokens, each)) for each in texts)
+    return round(100 * fmean(supports), 1) if supports else None, round(tokens)

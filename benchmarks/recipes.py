@@ -1,4 +1,7 @@
-"""What is measured? Our service's own objects, and the recipe of the textbooks to compare them with."""
+"""What is measured? Our service's own objects, and the recipe of the textbooks to compare them with.
+
+The recipes of other libraries are in `benchmarks/peers.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,23 +20,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 import migrations
+from benchmarks.cache import CachedEmbedder
 from benchmarks.dataset import CorpusDocument
 from benchmarks.metrics import Found
+from core.db import documents as stored
 from core.db.models import Document, DocumentStatus, KnowledgeBase
 from core.db.session import Database
 from core.settings import Settings
-from core.types import IndexKind, ParsedDocument, Passage
+from core.text import weight
+from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.recursive import RecursiveChunker
 from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import ExtractiveSummariser
 from models.embedders.base import Embedder
+from rag_service.answering.trace import Trace
 from rag_service.local.postgres import EmbeddedPostgres
 from rag_service.new_kb import default_chunking
 from rag_service.wiring import make_chunker
-from rerankers.rerank import CoverageReranker
+from rerankers.base import Reranker
+from rerankers.compress import SentenceCompressor
+from rerankers.order import BestAtBothEnds
+from rerankers.rerank import CoverageReranker, KeepOrder
 from retrievers.base import Mode, Scope
 from retrievers.documents import StoredDocuments
+from retrievers.expand import Expander
 from retrievers.rewrite import FollowUpRules
+from retrievers.structure import Structure
 from retrievers.two_stage import TwoStageRetriever
 from stores.live import LiveStores
 from stores.pgvector import PgVectorStore
@@ -40,6 +53,29 @@ from stores.pgvector import PgVectorStore
 KB = "bench"
 SEPARATOR = "/"  # between the names of a knowledge base and a document: ids are unique in the database
 PROGRESS_EVERY = 50  # documents
+SENT = 5  # passages that a peer sends to the model, as our default `retrieval.top_k` once was
+RANKED = 10  # passages of a ranking of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a recipe makes of one question.
+
+    `ranking`: passages, best first, at least ten where there are as many. `sent`: what goes into the prompt, best
+    first. `half`: the same cut to half its weight, and `read`: in the order in which a model reads it, where the
+    recipe has such stages. `stages`: milliseconds of each.
+    """
+
+    ranking: Sequence[Found]
+    sent: Sequence[Found]
+    half: Sequence[Found] | None = None
+    read: Sequence[Found] | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_ranking(cls, ranking: Sequence[Found]) -> Outcome:
+        """Of a recipe that sends its five best passages."""
+        return cls(ranking, ranking[:SENT])
 
 
 class Recipe(Protocol):
@@ -53,8 +89,14 @@ class Recipe(Protocol):
         """Whether this is not ours but what we compare ourselves with."""
         ...
 
-    async def search(self, question: str) -> Sequence[Found]:
-        """Passages, best first; more than ten only where ten are short."""
+    async def search(self, question: str) -> Outcome: ...
+
+
+class Peer(Recipe, Protocol):
+    """A recipe of others, with an index of its own."""
+
+    async def index(self) -> int:
+        """Returns the number of chunks."""
         ...
 
 
@@ -83,10 +125,10 @@ class SeedFlat:
         self._vectors = np.concatenate(vectors)
         return len(self._chunks)
 
-    async def search(self, question: str) -> Sequence[Found]:
+    async def search(self, question: str) -> Outcome:
         query = (await self._embedder.embed_queries([question]))[0]
         best = np.argsort(-(self._vectors @ query), kind="stable")[: self.top_k]
-        return [self._chunks[number] for number in best]
+        return Outcome.of_ranking([self._chunks[number] for number in best])
 
 
 class Service:
@@ -102,9 +144,11 @@ class Service:
         self._database = database
         self._store = store
         self._settings = settings
+        documents = StoredDocuments(database)
         self._retriever = TwoStageRetriever(
-            embedder=embedder, documents=StoredDocuments(database), chosen=settings.retrieval.documents
+            embedder=embedder, documents=documents, chosen=settings.retrieval.documents
         )
+        self._expander = Expander(documents)
 
     @property
     def default_mode(self) -> Mode:
@@ -126,46 +170,100 @@ class Service:
             embedder=self._embedder,
             stores=LiveStores.of(self._store),
         )
-        rows = []
+        rows, texts = [], []
         for document in with_progress(documents, "ours"):
             sha256 = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
             name = f"{document.id}.txt"
             source = Source(f"{kb}{SEPARATOR}{document.id}", name, sha256, Path(document.id))
             await pipeline.run(source, target, _no_report)
-            rows.append(_row(kb, source, len(document.text), pipeline.revision(target, sha256)))
+            revision = pipeline.revision(target, sha256)
+            rows.append(_row(kb, source, len(document.text), revision))
+            texts.append((source.document_id, revision, ParsedDocument(document.text)))
         async with self._database.transaction() as session:
             session.add(_kb(kb, self._embedder.name, await self._embedder.dimension()))
             await session.flush()
             session.add_all(rows)
+            await session.flush()
+            for text in texts:
+                await stored.put_text(session, *text)
         return await self._store.count(target.index(IndexKind.CHUNKS))
 
     async def search(
-        self, question: str, *, top_k: int, mode: Mode | None = None, kb: str = KB
+        self,
+        question: str,
+        *,
+        top_k: int,
+        mode: Mode | None = None,
+        kb: str = KB,
+        reranker: Reranker | None = None,
+        trace: Trace | None = None,
     ) -> list[Passage]:
-        """What the API's search does with a question that comes without history."""
+        """The best chunks that the API's search works with, for a question that comes without history."""
+        trace = trace or Trace()
         query = await FollowUpRules().rewrite(question, ())
         scope = Scope(kb, 1, self._store)
         pool = self._settings.retrieval.pool
-        retrieved = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)
-        return await CoverageReranker().rerank(query, retrieved.passages, top_k=top_k)
+        with trace.stage("retrieve", inputs=1):
+            found = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)
+        with trace.stage("rerank", inputs=pool):
+            return await (reranker or CoverageReranker()).rerank(query, found.passages, top_k=top_k)
+
+    async def sent(self, ranked: Sequence[Passage], trace: Trace) -> Sequence[Passage]:
+        """What becomes of the best chunks: the passages that go into the prompt, best first."""
+        with trace.stage("expand", inputs=len(ranked)):
+            top_k = self._settings.retrieval.top_k
+            return (await self._expander.expand(ranked, top_k=top_k, how=Structure())).passages
 
 
 class Ours:
-    """The service in one of its modes; the default one is called `ours`."""
+    """The service with its defaults, or (named) with another mode or reranker."""
 
     peer = False
 
-    def __init__(self, service: Service, mode: Mode) -> None:
+    def __init__(
+        self,
+        service: Service,
+        embedder: CachedEmbedder,
+        *,
+        name: str = "ours",
+        mode: Mode | None = None,
+        reranker: Reranker | None = None,
+    ) -> None:
         self._service = service
+        self._embedder = embedder
         self._mode = mode
-        self.name = "ours" if mode == service.default_mode else f"ours-{mode.value}"
+        self._reranker = reranker
+        self.name = name
 
-    async def search(self, question: str) -> Sequence[Found]:
-        passages = await self._service.search(question, mode=self._mode, top_k=10)
-        return [
-            Found(passage.record.document_id.partition(SEPARATOR)[2], passage.record.text)
-            for passage in passages
-        ]
+    async def search(self, question: str) -> Outcome:
+        trace, before = Trace(), self._embedder.asked_s
+        ranked = await self._service.search(
+            question, mode=self._mode, top_k=RANKED, reranker=self._reranker, trace=trace
+        )
+        sent = await self._service.sent(ranked, trace)
+        with trace.stage("compress", inputs=len(sent)):
+            total = sum(weight(passage.text) for passage in sent)
+            half = SentenceCompressor().compress(Query(question, (question,)), sent, budget=total / 2)
+        with trace.stage("order", inputs=len(sent)):
+            read = BestAtBothEnds().order(sent)
+        stages = {stage.stage: stage.milliseconds for stage in trace.stages}
+        stages["embed"] = 1000 * (self._embedder.asked_s - before)
+        stages["retrieve"] -= stages["embed"]
+        return Outcome(_found(ranked), _found(sent), _found(half), _found(read), stages)
+
+
+def _found(passages: Sequence[Passage]) -> list[Found]:
+    return [Found(p.record.document_id.partition(SEPARATOR)[2], p.text) for p in passages]
+
+
+def variants(service: Service, embedder: CachedEmbedder) -> list[Ours]:
+    """The defaults first, then each with one stage changed."""
+    return [
+        Ours(service, embedder),
+        Ours(service, embedder, name="ours, no reranker", reranker=KeepOrder()),
+        Ours(service, embedder, name="ours, no summary stage", mode=Mode.FLAT),
+        Ours(service, embedder, name="ours, strict", mode=Mode.STRICT),
+    ]
 
 
 @asynccontextmanager

@@ -43,10 +43,15 @@ def test_qrels_may_have_the_four_columns_of_trec(tmp_path: Path) -> None:
     assert load(write(tmp_path, QRELS.replace("\td", "\t0\td"))) == load(write(tmp_path))
 
 
-def test_a_limit_keeps_all_documents_and_the_first_measurable_questions(tmp_path: Path) -> None:
-    dataset = load(write(tmp_path, "q2\td2\t1\n" + QRELS), limit=1)
-    assert [question.id for question in dataset.questions] == ["q1"]
+def test_a_limit_keeps_all_documents_and_questions_from_the_whole_file(tmp_path: Path) -> None:
+    qrels = "".join(f"q{number}\td1\t1\n" for number in range(10))
+    questions = [{"_id": f"q{number}", "text": "?"} for number in range(10)]
+    lines = "\n".join(map(json.dumps, questions))
+    (write(tmp_path, qrels) / "queries.jsonl").write_text(lines, encoding="utf-8")
+    dataset = load(tmp_path, limit=3)
+    assert [question.id for question in dataset.questions] == ["q0", "q3", "q6"]
     assert len(dataset.documents) == 2
+    assert len(load(tmp_path, limit=99).questions) == 10
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 from benchmarks.dataset import Question
 from benchmarks.metrics import (
     Found,
+    at_an_end,
     first_tokens,
     gold_ranks,
     measure,
+    measure_prompts,
     ndcg,
     recall,
     reciprocal_rank,
@@ -80,6 +82,19 @@ def test_means_are_in_percent_and_leave_out_questions_without_support() -> None:
         "recall@10": 100.0,
         "mrr@10": 75.0,
         "ndcg@10": round(50 * (1 + 1 / math.log2(3)), 1),
-        "support@5": 100.0,
         "support@1200": 100.0,
     }
+
+
+def test_prompts_are_measured_by_their_support_and_their_tokens() -> None:
+    questions = [question(answers=("yes",)), question(answers=("no",)), question()]
+    prompts = [[Found("x", "oh"), Found("a", "yes")], [Found("a", "yes")], [Found("a", "")]]
+    assert measure_prompts(questions, prompts, len) == (50.0, 3)
+
+
+def test_an_answer_is_at_an_end_if_the_first_or_the_last_passage_holds_it() -> None:
+    asked = question(answers=("yes",))
+    assert at_an_end(["yes", "a", "b"], asked) is True
+    assert at_an_end(["a", "b", "yes"], asked) is True
+    assert at_an_end(["a", "yes", "b"], asked) is False
+    assert at_an_end(["a", "b"], asked) is None

@@ -38,14 +38,18 @@ async def test_every_recipe_finds_the_documents_of_a_small_set(folder: Path) -> 
     assert {line["recipe"]: line["peer"] for line in results} == {
         "seed-flat": True,
         "ours": False,
-        "ours-strict": False,
-        "ours-flat": False,
+        "ours, no reranker": False,
+        "ours, no summary stage": False,
+        "ours, strict": False,
     }
     for line in results:
-        assert line["recall@5"] == line["support@5"] == line["support@1200"] == 100
+        assert line["recall@5"] == line["support_sent"] == line["support@1200"] == 100
         assert (line["documents"], line["chunks"], line["queries"]) == (3, 3, 3)
         assert 0 < line["query_ms_p50"] <= line["query_ms_p95"]
         assert line["index_s"] > 0
+        if not line["peer"]:
+            assert line["stage_ms"].keys() == {"embed", "retrieve", "rerank", "expand", "compress", "order"}
+            assert line["tokens_half"] < line["tokens_sent"]
         json.dumps(line)
 
 
