@@ -32,13 +32,8 @@ ENV_PREFIX = "RAG_"
 CONFIG_VARIABLE = "RAG_CONFIG"
 # Variables that tests, tools and the CLI client read; they are not settings of the service.
 FOREIGN_VARIABLES = frozenset({CONFIG_VARIABLE, "RAG_URL", "RAG_API_KEY"})
-# The stores that `stores` can connect to, and their classes, which are imported only where the settings name them.
-STORE_SERVERS: Mapping[str, str] = {
-    "milvus": "stores.milvus.MilvusStore",
-    "redis": "stores.redis.RedisStore",
-    "elasticsearch": "stores.elasticsearch.ElasticsearchStore",
-    "mongo": "stores.mongo.MongoStore",
-}
+# The stores that `stores` can connect to; `rag_service/wiring.py` has a builder for each.
+STORE_SERVERS = ("milvus", "redis", "elasticsearch", "mongo")
 DEFAULT_LLM = "default"  # the name of the language model under `llm`
 LLM_NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # can stand in a variable's name
 SERVERS_OF_MODELS = ("vllm", "openai", "fastchat", "rtp-llm", "llama-factory")  # kinds that need a `url`
@@ -62,6 +57,7 @@ class ServerSettings(Group):
     port: int = Field(8000, ge=0, le=65535, description="Port of the API.")
     max_upload_mb: int = Field(100, ge=1, description="Largest file accepted, in MiB.")
     max_request_mb: int = Field(1024, ge=1, description="Largest request body accepted, in MiB.")
+    max_backup_mb: int = Field(10_240, ge=1, description="Largest backup that is restored, in MiB.")
     max_files_per_upload: int = Field(100, ge=1, description="Most files in one upload request.")
     max_archive_files: int = Field(1000, ge=1, description="Most files in one ZIP archive.")
     max_archive_mb: int = Field(

@@ -275,3 +275,9 @@ class Citation:
 def derived_id(*parts: str | int) -> str:
     """An id that depends on nothing but its parts, so that a re-run writes the same rows: 32 hex digits."""
     return hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).hexdigest()[:32]
+
+
+def record_id(document_id: str, revision: str, kind: IndexKind, position: int) -> str:
+    """The id of a document's chunk or summary at this position."""
+    what = "chunk" if kind == IndexKind.CHUNKS else "summary"
+    return derived_id(document_id, revision, what, position)

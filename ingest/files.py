@@ -50,8 +50,13 @@ class FileStore:
     def path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
-    async def receive(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> Incoming:
-        """Write a stream to a temporary file. Raises `TooLarge`, `StorageFull`; then nothing is left."""
+    async def receive(
+        self, chunks: AsyncIterator[bytes], *, max_bytes: int, setting: str = "RAG_SERVER__MAX_UPLOAD_MB"
+    ) -> Incoming:
+        """Write a stream to a temporary file. Raises `TooLarge`, `StorageFull`; then nothing is left.
+
+        `setting` is the one that `max_bytes` comes from.
+        """
         descriptor, name = tempfile.mkstemp(dir=self._incoming)
         path = Path(name)
         digest = hashlib.sha256()
@@ -63,7 +68,7 @@ class FileStore:
                     if size > max_bytes:
                         raise TooLarge(
                             f"The file is larger than {max_bytes // 2**20} MiB.",
-                            hint="RAG_SERVER__MAX_UPLOAD_MB sets the limit.",
+                            hint=f"{setting} sets the limit.",
                         )
                     digest.update(chunk)
                     target.write(chunk)

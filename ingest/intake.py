@@ -180,11 +180,7 @@ class Intake:
 
     async def reread(self, session: AsyncSession, kb: KnowledgeBase) -> int:
         """Queue the reading of every document that is there in full, as its kb now wants it; returns how many."""
-        found = await documents.ready(session, kb.id)
-        for document in found:
-            document.status = DocumentStatus.QUEUED
-        session.add_all([_job(document, JobKind.INGEST) for document in found])
-        return len(found)
+        return await queue_all(session, kb.id)
 
     async def move_kb(self, session: AsyncSession, kb: KnowledgeBase, to: str) -> Job:
         """Queue the move of a knowledge base to another store. Raises `Conflict` if it is there or on its way."""
@@ -200,10 +196,28 @@ class Intake:
             raise NotFound(f"The knowledge base '{kb.name}' has no copy in {store}.")
         return await _queue_for_kb(session, kb, JobKind.DROP_COPY, {"store": store})
 
+    async def restore_kb(
+        self, session: AsyncSession, kb: KnowledgeBase, backup: Incoming, detail: dict[str, Any]
+    ) -> Job:
+        """Keep the backup and queue its restoration into `kb`, a new row that is hidden till then."""
+        session.add(kb)
+        await documents.lock_content(session, backup.sha256)
+        self._files.keep(backup)
+        return await _queue_for_kb(session, kb, JobKind.RESTORE_KB, detail, sha256=backup.sha256)
+
     async def delete_kb(self, session: AsyncSession, kb: KnowledgeBase) -> Job:
         """Queue the removal of everything in the knowledge base; the caller marks it as deleted."""
         await jobs.cancel_waiting(session, kb.id)
         return await _queue_for_kb(session, kb, JobKind.DELETE_KB, None)
+
+
+async def queue_all(session: AsyncSession, kb_id: str) -> int:
+    """Queue the reading of every document of a knowledge base that is ready; returns how many."""
+    found = await documents.ready(session, kb_id)
+    for document in found:
+        document.status = DocumentStatus.QUEUED
+    session.add_all([_job(document, JobKind.INGEST) for document in found])
+    return len(found)
 
 
 def _job(document: Document, kind: JobKind) -> Job:
@@ -226,9 +240,13 @@ async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Jo
 
 
 async def _queue_for_kb(
-    session: AsyncSession, kb: KnowledgeBase, kind: JobKind, detail: dict[str, Any] | None
+    session: AsyncSession,
+    kb: KnowledgeBase,
+    kind: JobKind,
+    detail: dict[str, Any] | None,
+    sha256: str | None = None,
 ) -> Job:
-    job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=kind, detail=detail)
+    job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=kind, detail=detail, sha256=sha256)
     session.add(job)
     await session.flush()
     await session.refresh(job)

@@ -45,7 +45,7 @@ async def copy_index(
         await target.drop_index(index)
     await target.ensure_index(index, dim=dim)
     while batch := await source.scan(index, after=after or "", limit=BATCH):
-        await target.upsert(index, [_embedded(record, vector) for record, vector in batch])
+        await target.upsert(index, [embedded(record, vector) for record, vector in batch])
         after = batch[-1][0].id
         await save(Place(index.kind, after), len(batch))
 
@@ -76,13 +76,20 @@ async def exists(store: VectorStore, index: IndexName) -> bool:
     return True
 
 
-async def _records(store: VectorStore, index: IndexName) -> AsyncIterator[tuple[Record, Vector]]:
+async def batches(store: VectorStore, index: IndexName) -> AsyncIterator[list[tuple[Record, Vector]]]:
+    """All records of the index in the order of their ids, some at a time."""
     after = ""
     while batch := await store.scan(index, after=after, limit=BATCH):
-        for item in batch:
-            yield item
+        yield batch
         after = batch[-1][0].id
 
 
-def _embedded(record: Record, vector: Vector) -> EmbeddedRecord:
+async def _records(store: VectorStore, index: IndexName) -> AsyncIterator[tuple[Record, Vector]]:
+    async for batch in batches(store, index):
+        for item in batch:
+            yield item
+
+
+def embedded(record: Record, vector: Vector) -> EmbeddedRecord:
+    """A record as it is written, with its search terms."""
     return EmbeddedRecord(record, vector, tuple(terms(record.indexed_text)))

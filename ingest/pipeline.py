@@ -27,6 +27,7 @@ from core.types import (
     Record,
     Vector,
     derived_id,
+    record_id,
 )
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
 from ingest.summarise import Part, Summariser, Summary, parts, summary_of
@@ -188,7 +189,7 @@ def _summary_record(summary: Summary, position: int, document_id: str, revision:
     part = summary.part
     covered = {FIRST_CHUNK: part.chunks[0], LAST_CHUNK: part.chunks[-1]} if position else {}
     return Record(
-        id=derived_id(document_id, revision, "summary", position),
+        id=record_id(document_id, revision, IndexKind.SUMMARIES, position),
         document_id=document_id,
         revision=revision,
         text=summary.text,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,14 +17,26 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db import documents, jobs, kbs
-from core.db.models import Conversation, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
+from core.db.models import (
+    OF_THE_API,
+    Conversation,
+    Document,
+    DocumentStatus,
+    Job,
+    JobKind,
+    JobStatus,
+    KnowledgeBase,
+)
 from core.db.session import Database
 from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable
 from core.types import IndexKind
+from ingest.backup_file import BackupFile
 from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
+from ingest.intake import queue_all
 from ingest.move import CopyDiffers, Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
+from ingest.restore import Restoring
 from stores.live import LiveStores
 
 log = logging.getLogger(__name__)
@@ -133,6 +146,10 @@ class JobRunner:
             return await self._move_kb(job, kb)
         if job.kind == JobKind.DROP_COPY:
             return await self._drop_copy(job, kb)
+        if job.kind == JobKind.RESTORE_KB:
+            return await self._restore_kb(job, kb)
+        if job.kind in OF_THE_API:
+            raise RagError("It broke off: the reader took nothing for too long, or the API was stopped.")
         if job.kind == JobKind.DELETE_DOCUMENT:
             return await self._delete_document(job, kb)
         return await self._ingest(job, kb)
@@ -254,11 +271,15 @@ class JobRunner:
             await self._drop_failed_version(job)
         if job.kind == JobKind.MOVE_KB:
             await self._drop_failed_copy(job)
+        if job.kind == JobKind.RESTORE_KB:
+            await self._drop_failed_restore(job)
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
             if job.kind == JobKind.INGEST and job.document_id:
                 await _restore(session, job.document_id, job.sha256)
             await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason)
+            if job.kind == JobKind.RESTORE_KB and job.sha256:
+                await self._remove_if_unused(session, job.sha256)
         if job.document_id:
             await self._remove_unused_files(job)
 
@@ -310,12 +331,15 @@ class JobRunner:
             unfinished = await jobs.targets_of_unfinished_moves(session, kb.id)
         for kind in {kb.store, *kb.copies, *unfinished}:
             await self._drop_indexes(kb, kind)
+        await self._delete_rows(job, kb)
+        await self._remove_unused_files(job)
+        await self._finish(job)
+
+    async def _delete_rows(self, job: Job, kb: KnowledgeBase) -> None:
         async with self._database.transaction(timeout_s=LONGEST_REMOVAL_S) as session:
             await jobs.hold(session, job.id, owner=self._owner)
             await session.execute(delete(Document).where(Document.kb_id == kb.id))
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
-        await self._remove_unused_files(job)
-        await self._finish(job)
 
     async def _drop_indexes(self, kb: KnowledgeBase, store_kind: str) -> None:
         store = await self._stores.get(store_kind)
@@ -396,6 +420,73 @@ class JobRunner:
                 held.copies = [kind for kind in held.copies if kind != store]
         await self._finish(job)
 
+    # --- restores -------------------------------------------------------------------------------------------
+
+    async def _restore_kb(self, job: Job, kb: KnowledgeBase) -> None:
+        """Put everything there, then show the knowledge base and forget the backup."""
+        assert job.sha256 is not None
+        detail = dict(job.detail or {})
+        told = 0.0
+
+        async def report(done: int) -> None:
+            nonlocal told
+            if time.monotonic() - told < 1:
+                return
+            detail["done"], told = done, time.monotonic()
+            await self._restoring(job, detail)
+
+        if kb.deleted_at is not None:  # else a predecessor was killed right after it appeared
+            restoring = Restoring(
+                BackupFile(self._files.path(job.sha256)),
+                kb,
+                database=self._database,
+                files=self._files,
+                store=await self._stores.get(kb.store),
+                reread=detail["reread"],
+            )
+            await restoring.run(done=detail["done"], report=report)
+            await self._appear(job, reread=detail["reread"])
+        async with self._database.transaction() as session:
+            await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.DONE)
+            await self._remove_if_unused(session, job.sha256)
+
+    async def _restoring(self, job: Job, detail: dict[str, Any]) -> None:
+        done, total = detail["done"], detail["members"]
+        async with self._database.transaction() as session:
+            await jobs.progress(
+                session,
+                job.id,
+                owner=self._owner,
+                stage="restoring",
+                done=done,
+                total=total,
+                percent=99 * done // max(total, 1),
+                detail=dict(detail),
+            )
+
+    async def _appear(self, job: Job, *, reread: bool) -> None:
+        async with self._database.transaction(timeout_s=LONGEST_REMOVAL_S) as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            kb = await session.get(KnowledgeBase, job.kb_id, with_for_update=True, populate_existing=True)
+            assert kb is not None
+            await kbs.appear(session, kb)
+            if reread:
+                await queue_all(session, kb.id)
+
+    async def _drop_failed_restore(self, job: Job) -> None:
+        # From here on a successor of a killed worker must begin anew.
+        await self._restoring(job, {**(job.detail or {}), "done": 0})
+        async with self._database.transaction() as session:
+            kb = await kbs.by_id(session, job.kb_id)
+        if kb is None or kb.deleted_at is None:
+            return
+        try:
+            await self._drop_indexes(kb, kb.store)
+        except RagError as error:
+            log.warning("job %s: what was restored in %s stays: %s", job.id, kb.store, error)
+        await self._delete_rows(job, kb)
+        await self._remove_unused_files(job)
+
     async def _remove_unused_files(self, job: Job) -> None:
         """Remove what the job's document (or knowledge base) once had and nothing refers to any more.
 
@@ -412,9 +503,12 @@ class JobRunner:
 
     async def _remove_file_if_unused(self, sha256: str) -> None:
         async with self._database.transaction() as session:
-            await documents.lock_content(session, sha256)
-            if not await documents.content_in_use(session, sha256):
-                self._files.remove(sha256)
+            await self._remove_if_unused(session, sha256)
+
+    async def _remove_if_unused(self, session: AsyncSession, sha256: str) -> None:
+        await documents.lock_content(session, sha256)
+        if not await documents.content_in_use(session, sha256):
+            self._files.remove(sha256)
 
 
 async def _restore(session: AsyncSession, document_id: str, sha256: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -16,6 +16,7 @@ from core.errors import TooLarge
 from core.settings import Settings
 from rag_service.api import (
     ask,
+    backup,
     conversations,
     documents,
     errors,
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # these pages would load scripts from elsewhere; the document itself is /openapi.json
         redoc_url=None,
     )
-    for module in (health, kbs, preview, tune, documents, jobs, ask, conversations, keys, models):
+    for module in (health, kbs, preview, tune, backup, documents, jobs, ask, conversations, keys, models):
         app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")
@@ -71,7 +72,11 @@ def create_app(settings: Settings) -> FastAPI:
         return FileResponse(web.static_dir() / "index.html")
 
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.server.max_request_mb * 2**20)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.server.max_request_mb * 2**20,
+        limited_elsewhere=(f"{API_PREFIX}{backup.RESTORE_PATH}",),
+    )
     app.add_middleware(SecurityHeaders)
     # Builds every route, once. FastAPI would do it at the first request, in the server's thread, and for as
     # long as that takes replace the warning filters of the whole process.
@@ -80,13 +85,20 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class BodyLimit:
-    """Refuses a request body of more than `max_bytes`, also one that does not say how long it is."""
+    """Refuses a request body of more than `max_bytes`, also one that does not say how long it is.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Requests to `limited_elsewhere` have limits of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, limited_elsewhere: Sequence[str]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._limited_elsewhere = limited_elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") in self._limited_elsewhere:
+            await self._app(scope, receive, send)
+            return
         received = 0
 
         async def counted() -> Message:

@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from celery import Celery
@@ -23,7 +22,6 @@ from core.db.session import Database
 from core.errors import SettingsError
 from core.settings import (
     DEFAULT_LLM,
-    STORE_SERVERS,
     EmbedderSettings,
     LlmSettings,
     RerankerSettings,
@@ -31,6 +29,7 @@ from core.settings import (
     StoreServer,
 )
 from core.text import weight
+from ingest.backup import Reader
 from ingest.chunkers.base import Chunker, Chunking, Strategy
 from ingest.chunkers.headings import HeadingTreeChunker
 from ingest.chunkers.packing import Packer
@@ -78,6 +77,43 @@ from stores.base import VectorStore
 from stores.live import LiveStores
 
 OLLAMA_URL = "http://127.0.0.1:11434"
+
+
+def _milvus(server: StoreServer) -> VectorStore:
+    from stores.milvus import MilvusStore
+
+    return MilvusStore(server.url.get_secret_value(), token=_token(server), **_client(server))
+
+
+def _redis(server: StoreServer) -> VectorStore:
+    from stores.redis import RedisStore
+
+    return RedisStore(server.url.get_secret_value(), allow_volatile=server.allow_volatile, **_client(server))
+
+
+def _elasticsearch(server: StoreServer) -> VectorStore:
+    from stores.elasticsearch import ElasticsearchStore
+
+    return ElasticsearchStore(
+        server.url.get_secret_value(),
+        api_key=_token(server),
+        ca_file=str(server.ca_file) if server.ca_file else None,
+        **_client(server),
+    )
+
+
+def _mongo(server: StoreServer) -> VectorStore:
+    from stores.mongo import MongoStore
+
+    return MongoStore(server.url.get_secret_value(), **_client(server))
+
+
+def _token(server: StoreServer) -> str | None:
+    return server.token.get_secret_value() if server.token else None
+
+
+def _client(server: StoreServer) -> dict[str, Any]:
+    return {"pool_size": server.pool_size, "timeout_s": server.timeout_s}
 
 
 def _bundled(s: EmbedderSettings) -> Embedder:
@@ -142,6 +178,12 @@ def _http_reranker(s: RerankerSettings) -> RerankModel:
     return HttpRerankModel(_model_server(s, "reranker", s.url), protocol=s.protocol, model=s.model)
 
 
+STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {
+    "milvus": _milvus,
+    "redis": _redis,
+    "elasticsearch": _elasticsearch,
+    "mongo": _mongo,
+}
 EMBEDDERS: Mapping[str, Callable[[EmbedderSettings], Embedder]] = {
     "bundled": _bundled,
     "sentence-transformers": _sentence_transformers,
@@ -171,7 +213,7 @@ def database_url(settings: Settings) -> str:
 
 
 def make_stores(settings: Settings) -> LiveStores:
-    """pgvector, and the stores that the settings connect to."""
+    """pgvector, and the stores that the settings connect to. Raises `SettingsError` for one that is not known."""
 
     def pgvector() -> VectorStore:
         from stores.pgvector import PgVectorStore
@@ -181,15 +223,12 @@ def make_stores(settings: Settings) -> LiveStores:
 
     builders: dict[str, Callable[[], VectorStore]] = {"pgvector": pgvector}
     for kind, server in settings.stores.items():
-        builders[kind] = partial(make_store, kind, server)
+        if kind not in STORES:
+            raise SettingsError(
+                f"stores.{kind}: there is no such store.", hint=f"There are: {', '.join(STORES)}."
+            )
+        builders[kind] = partial(STORES[kind], server)
     return LiveStores(builders)
-
-
-def make_store(kind: str, server: StoreServer) -> VectorStore:
-    """The store of this kind on that server, not open. Raises `StoreError` where its driver is not installed."""
-    module, _, name = STORE_SERVERS[kind].rpartition(".")
-    store: VectorStore = getattr(import_module(module), name).at(server)
-    return store
 
 
 @asynccontextmanager
@@ -443,6 +482,7 @@ class ApiServices:
     signals: Signals
     answering: AnsweringPipeline
     parse: Parse
+    reader: Reader
     tuning: asyncio.Lock = field(
         default_factory=asyncio.Lock
     )  # held while a knowledge base is tuned: one at a time
@@ -490,6 +530,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             signals=signals,
             answering=answering,
             parse=make_parse(settings),
+            reader=Reader(database=database, files=files, stores=stores),
         )
 
 

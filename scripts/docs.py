@@ -317,6 +317,9 @@ def _parameters(operation: dict[str, Any], schemas: dict[str, Any]) -> Iterator[
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
         schema = schemas[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+        if "properties" not in schema:
+            yield f"body: the file (`{media_type}`)"
+            continue
         fields = {name: name in schema.get("required", ()) for name in schema["properties"]}
         yield f"{'form' if media_type == 'multipart/form-data' else 'body'}: {_names(fields)}"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, delete, exists, func, or_, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
@@ -93,6 +94,21 @@ async def searchable(session: AsyncSession, kb_id: str) -> list[Live]:
         Document.kb_id == kb_id, Document.live_revision.is_not(None)
     )
     return [Live(row.id, row.name, row.live_revision) for row in await session.execute(query)]
+
+
+async def live_page(session: AsyncSession, kb_id: str, *, limit: int, after: str) -> list[Document]:
+    """Documents that can be found, by id, those behind the id `after`."""
+    query = select(Document).where(
+        Document.kb_id == kb_id, Document.live_revision.is_not(None), Document.id > after
+    )
+    return list((await session.execute(query.order_by(Document.id).limit(limit))).scalars())
+
+
+async def insert_new(
+    session: AsyncSession, table: type[Document | Job], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert those rows whose ids are not there yet."""
+    await session.execute(insert(table).values(list(rows)).on_conflict_do_nothing())
 
 
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import WHOLE_KB, Job, JobKind, JobStatus
+from core.db.models import OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
@@ -36,7 +36,11 @@ def _due() -> Any:
 
 def _somebody_works() -> Any:
     worker = aliased(Job)
-    return exists().where(worker.status == JobStatus.RUNNING, worker.lease_until >= func.clock_timestamp())
+    return exists().where(
+        worker.status == JobStatus.RUNNING,
+        worker.lease_until >= func.clock_timestamp(),
+        worker.kind.not_in(OF_THE_API),
+    )
 
 
 async def somebody_works(session: AsyncSession) -> bool:
@@ -106,6 +110,26 @@ async def _is_busy(session: AsyncSession, job: Job) -> bool:
         same = and_(same, or_(Job.document_id == job.document_id, Job.kind.in_(WHOLE_KB)))
     query = exists().where(
         same, Job.id != job.id, Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
+    )
+    return bool((await session.execute(select(query))).scalar_one())
+
+
+async def begin(session: AsyncSession, job: Job, *, owner: str, lease: timedelta) -> None:
+    """Add a job of a whole knowledge base that is under way already: from now on no other can be claimed there."""
+    await documents.lock_content(session, f"claim in {job.kb_id}")
+    job.status, job.lease_owner, job.attempts = JobStatus.RUNNING, owner, 1
+    session.add(job)
+    await session.flush()
+    await extend(session, job.id, owner=owner, lease=lease)
+
+
+async def others_run(session: AsyncSession, kb_id: str) -> bool:
+    """Whether a worker holds a job of the knowledge base."""
+    query = exists().where(
+        Job.kb_id == kb_id,
+        Job.kind.not_in(OF_THE_API),
+        Job.status == JobStatus.RUNNING,
+        Job.lease_until >= func.clock_timestamp(),
     )
     return bool((await session.execute(select(query))).scalar_one())
 

@@ -65,6 +65,11 @@ async def rename(session: AsyncSession, kb: KnowledgeBase, changes: dict[str, An
         raise Conflict(f"There is a knowledge base named '{changes['name']}' already.") from None
 
 
+async def appear(session: AsyncSession, kb: KnowledgeBase) -> None:
+    """Show a knowledge base that was hidden; raises `Conflict` if its name is taken."""
+    await rename(session, kb, {"name": kb.name, "deleted_at": None})
+
+
 async def searchable_documents(session: AsyncSession, kb_ids: list[str]) -> dict[str, int]:
     """For each knowledge base, how many documents readers can find."""
     query = (

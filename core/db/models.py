@@ -32,7 +32,7 @@ class Base(DeclarativeBase):
 
 
 class KnowledgeBase(Base):
-    """A named set of documents. `deleted_at` is set until the worker has removed everything.
+    """A named set of documents. `deleted_at` is set until the worker has removed everything, or restored it.
 
     `copies` are stores that it moved away from and that still hold what it was then.
     """
@@ -120,10 +120,15 @@ class JobKind(StrEnum):
     DELETE_KB = "delete-kb"
     MOVE_KB = "move-kb"
     DROP_COPY = "drop-copy"
+    RESTORE_KB = "restore-kb"
+    BACKUP_KB = "backup-kb"
+    EXPORT_KB = "export-kb"
 
 
+# Jobs that the API itself does, to keep a knowledge base still while it reads all of it (`ingest.hold`).
+OF_THE_API = (JobKind.BACKUP_KB, JobKind.EXPORT_KB)
 # Jobs of a whole knowledge base: no other job of it runs beside them.
-WHOLE_KB = (JobKind.DELETE_KB, JobKind.MOVE_KB, JobKind.DROP_COPY)
+WHOLE_KB = (JobKind.DELETE_KB, JobKind.MOVE_KB, JobKind.DROP_COPY, JobKind.RESTORE_KB, *OF_THE_API)
 
 
 class JobStatus(StrEnum):

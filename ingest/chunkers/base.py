@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.types import PARENT_END, PARENT_START, ParsedDocument, Record, Span, derived_id
+from core.types import PARENT_END, PARENT_START, IndexKind, ParsedDocument, Record, Span, record_id
 
 CountTokens = Callable[[str], int]
 
@@ -131,7 +131,7 @@ def to_records(
         parent = piece.parent
         records.append(
             Record(
-                id=derived_id(document_id, revision, "chunk", position),
+                id=record_id(document_id, revision, IndexKind.CHUNKS, position),
                 document_id=document_id,
                 revision=revision,
                 text=document.text[span.start : span.end],

@@ -260,6 +260,14 @@ class TuneResult(BaseModel):
     best: Chunking | None = Field(description="Null if none was finished.")
 
 
+class Restore(BaseModel):
+    """A backup that was taken. The knowledge base appears when the job is done."""
+
+    name: str = Field(examples=["handbook"])
+    documents: int
+    job: Job
+
+
 class Reread(BaseModel):
     documents: int = Field(description="Documents that are read again; their jobs tell the progress.")
 
@@ -306,14 +314,23 @@ class JobError(BaseModel):
 class Job(BaseModel):
     id: str
     kb_id: str
-    kind: Literal["ingest", "delete-document", "delete-kb", "move-kb", "drop-copy"]
+    kind: Literal[
+        "ingest",
+        "delete-document",
+        "delete-kb",
+        "move-kb",
+        "drop-copy",
+        "restore-kb",
+        "backup-kb",
+        "export-kb",
+    ]
     document_id: str | None
     document_name: str | None
     status: Literal["queued", "running", "done", "failed", "cancelled"]
     stage: str = Field(
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
-        "comparing",
+        "comparing; of a restoration: restoring; of a backup or export: documents, chunks, summaries, finishing",
     )
     done: int = Field(description="Units of the stage that are done (chunks while embedding).")
     total: int

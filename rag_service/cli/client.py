@@ -30,6 +30,7 @@ KEY_VARIABLE = "RAG_API_KEY"
 FINAL = ("done", "failed", "cancelled")
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 300.0  # the service sends keep-alive comments well within this
+PIECE_BYTES = 2**20  # of a download
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (listened on, not reachable as such)
 
 
@@ -145,6 +146,20 @@ class Api:
             parts = [("file", (file.name, stack.enter_context(file.path.open("rb")))) for file in files]
             response = self._json("POST", kb_path(kb, "documents"), files=parts)
         return [UploadResult.model_validate(result) for result in response["files"]]
+
+    def download(self, path: str, **query: Any) -> Iterator[bytes]:
+        """The bytes of a response as they come. One that ends early raises `Unavailable`."""
+        with self._in_words(), self._http.stream("GET", path, params=_given(query)) as response:
+            if response.is_error:
+                response.read()
+            self._check(response)
+            yield from response.iter_bytes(PIECE_BYTES)
+
+    def send_file(self, path: str, file: Path, **query: Any) -> Any:
+        """POST the file as it is. Raises `OSError` if it cannot be read."""
+        with file.open("rb") as source:
+            size = {"Content-Length": str(file.stat().st_size)}
+            return self._json("POST", path, params=_given(query), content=source, headers=size)
 
     def follow(self, job: Job) -> Iterator[Job]:
         """A job's states, from the given one to the final one."""

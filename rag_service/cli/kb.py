@@ -8,12 +8,13 @@ import typer
 
 from ingest.chunkers.base import Chunking
 from rag_service.api.schemas import Job, Kb, Reread
+from rag_service.cli.backup import backup, export, restore
 from rag_service.cli.chunks import CharactersOption, MoreOptions, StrategyOption, chunking_of
 from rag_service.cli.client import Api, kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 from rag_service.cli.tune import tune
 
-app = typer.Typer(help="List, create, show, move and delete knowledge bases.", no_args_is_help=True)
+app = typer.Typer(help="List, create, show, move, back up and delete knowledge bases.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the knowledge base.")]
 
@@ -90,6 +91,8 @@ def _reread(api: Api, name: str) -> None:
 
 
 app.command()(tune)
+for command in (backup, restore, export):
+    app.command()(command)
 
 
 @app.command()
