@@ -32,8 +32,13 @@ ENV_PREFIX = "RAG_"
 CONFIG_VARIABLE = "RAG_CONFIG"
 # Variables that tests, tools and the CLI client read; they are not settings of the service.
 FOREIGN_VARIABLES = frozenset({CONFIG_VARIABLE, "RAG_URL", "RAG_API_KEY"})
-# The stores that `stores` can connect to; `rag_service/wiring.py` has a builder for each.
-STORE_SERVERS = ("milvus", "redis", "elasticsearch", "mongo")
+# The stores that `stores` can connect to, and their classes, which are imported only where the settings name them.
+STORE_SERVERS: Mapping[str, str] = {
+    "milvus": "stores.milvus.MilvusStore",
+    "redis": "stores.redis.RedisStore",
+    "elasticsearch": "stores.elasticsearch.ElasticsearchStore",
+    "mongo": "stores.mongo.MongoStore",
+}
 DEFAULT_LLM = "default"  # the name of the language model under `llm`
 LLM_NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # can stand in a variable's name
 SERVERS_OF_MODELS = ("vllm", "openai", "fastchat", "rtp-llm", "llama-factory")  # kinds that need a `url`

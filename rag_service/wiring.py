@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from celery import Celery
@@ -22,6 +23,7 @@ from core.db.session import Database
 from core.errors import SettingsError
 from core.settings import (
     DEFAULT_LLM,
+    STORE_SERVERS,
     EmbedderSettings,
     LlmSettings,
     RerankerSettings,
@@ -77,43 +79,6 @@ from stores.base import VectorStore
 from stores.live import LiveStores
 
 OLLAMA_URL = "http://127.0.0.1:11434"
-
-
-def _milvus(server: StoreServer) -> VectorStore:
-    from stores.milvus import MilvusStore
-
-    return MilvusStore(server.url.get_secret_value(), token=_token(server), **_client(server))
-
-
-def _redis(server: StoreServer) -> VectorStore:
-    from stores.redis import RedisStore
-
-    return RedisStore(server.url.get_secret_value(), allow_volatile=server.allow_volatile, **_client(server))
-
-
-def _elasticsearch(server: StoreServer) -> VectorStore:
-    from stores.elasticsearch import ElasticsearchStore
-
-    return ElasticsearchStore(
-        server.url.get_secret_value(),
-        api_key=_token(server),
-        ca_file=str(server.ca_file) if server.ca_file else None,
-        **_client(server),
-    )
-
-
-def _mongo(server: StoreServer) -> VectorStore:
-    from stores.mongo import MongoStore
-
-    return MongoStore(server.url.get_secret_value(), **_client(server))
-
-
-def _token(server: StoreServer) -> str | None:
-    return server.token.get_secret_value() if server.token else None
-
-
-def _client(server: StoreServer) -> dict[str, Any]:
-    return {"pool_size": server.pool_size, "timeout_s": server.timeout_s}
 
 
 def _bundled(s: EmbedderSettings) -> Embedder:
@@ -178,12 +143,6 @@ def _http_reranker(s: RerankerSettings) -> RerankModel:
     return HttpRerankModel(_model_server(s, "reranker", s.url), protocol=s.protocol, model=s.model)
 
 
-STORES: Mapping[str, Callable[[StoreServer], VectorStore]] = {
-    "milvus": _milvus,
-    "redis": _redis,
-    "elasticsearch": _elasticsearch,
-    "mongo": _mongo,
-}
 EMBEDDERS: Mapping[str, Callable[[EmbedderSettings], Embedder]] = {
     "bundled": _bundled,
     "sentence-transformers": _sentence_transformers,
@@ -213,7 +172,7 @@ def database_url(settings: Settings) -> str:
 
 
 def make_stores(settings: Settings) -> LiveStores:
-    """pgvector, and the stores that the settings connect to. Raises `SettingsError` for one that is not known."""
+    """pgvector, and the stores that the settings connect to."""
 
     def pgvector() -> VectorStore:
         from stores.pgvector import PgVectorStore
@@ -223,12 +182,15 @@ def make_stores(settings: Settings) -> LiveStores:
 
     builders: dict[str, Callable[[], VectorStore]] = {"pgvector": pgvector}
     for kind, server in settings.stores.items():
-        if kind not in STORES:
-            raise SettingsError(
-                f"stores.{kind}: there is no such store.", hint=f"There are: {', '.join(STORES)}."
-            )
-        builders[kind] = partial(STORES[kind], server)
+        builders[kind] = partial(make_store, kind, server)
     return LiveStores(builders)
+
+
+def make_store(kind: str, server: StoreServer) -> VectorStore:
+    """The store of this kind on that server, not open. Raises `StoreError` where its driver is not installed."""
+    module, _, name = STORE_SERVERS[kind].rpartition(".")
+    store: VectorStore = getattr(import_module(module), name).at(server)
+    return store
 
 
 @asynccontextmanager

@@ -20,11 +20,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
+from core.settings import StoreServer
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import bm25
@@ -130,6 +131,16 @@ class ElasticsearchStore(VectorStore):
         self._dimensions: dict[IndexName, int] = {}
         self._lengths: dict[IndexName, _Length] = {}
         self._quantises = False
+
+    @classmethod
+    def at(cls, server: StoreServer) -> Self:
+        return cls(
+            server.url.get_secret_value(),
+            api_key=server.token.get_secret_value() if server.token else None,
+            ca_file=str(server.ca_file) if server.ca_file else None,
+            pool_size=server.pool_size,
+            timeout_s=server.timeout_s,
+        )
 
     async def open(self) -> None:
         self._client = AsyncElasticsearch(self._url, **self._options)

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from core.errors import (
     StoreUnavailable,
     UnsupportedByStore,
 )
+from core.settings import StoreServer
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import bm25
@@ -147,6 +148,15 @@ class MilvusStore(VectorStore):
         self._creating = asyncio.Lock()
         self._dimensions: dict[IndexName, int] = {}
         self._statistics: dict[IndexName, _Statistics] = {}
+
+    @classmethod
+    def at(cls, server: StoreServer) -> Self:
+        return cls(
+            server.url.get_secret_value(),
+            token=server.token.get_secret_value() if server.token else None,
+            pool_size=server.pool_size,
+            timeout_s=server.timeout_s,
+        )
 
     async def open(self) -> None:
         if not re.match(r"https?://", self._url):

@@ -23,13 +23,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DimensionMismatch, InvalidValue, NotFound, RagError, StoreError, StoreUnavailable
+from core.settings import StoreServer
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import K1, B, Capabilities, VectorStore, idf
 from stores.bm25 import rarest_terms, scored_terms
@@ -116,6 +117,10 @@ class MongoStore(VectorStore):
         }
         self._client: AsyncMongoClient[Document] | None = None
         self._statistics: dict[str, _Statistics] = {}
+
+    @classmethod
+    def at(cls, server: StoreServer) -> Self:
+        return cls(server.url.get_secret_value(), pool_size=server.pool_size, timeout_s=server.timeout_s)
 
     async def open(self) -> None:
         with self._translated():

@@ -18,12 +18,13 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from core.errors import DimensionMismatch, NotFound, RagError, StoreError, StoreUnavailable
+from core.settings import StoreServer
 from core.types import EmbeddedRecord, Hit, IndexName, Record, TermStats, Vector
 from stores.base import Capabilities, VectorStore, idf
 from stores.bm25 import bm25
@@ -200,6 +201,15 @@ class RedisStore(VectorStore):
         self._timeout_s = timeout_s
         self._client: driver.Redis | None = None
         self._known: dict[IndexName, _Registry] = {}
+
+    @classmethod
+    def at(cls, server: StoreServer) -> Self:
+        return cls(
+            server.url.get_secret_value(),
+            allow_volatile=server.allow_volatile,
+            pool_size=server.pool_size,
+            timeout_s=server.timeout_s,
+        )
 
     async def open(self) -> None:
         self._client = driver.Redis.from_pool(

@@ -13,20 +13,22 @@ from elasticsearch import Elasticsearch
 from pymilvus import MilvusClient  # type: ignore[import-untyped]
 from pymongo import MongoClient
 
-from core.settings import StoreServer
-from rag_service.wiring import STORES
+from core.settings import STORE_SERVERS, StoreServer
+from rag_service.wiring import make_store
 from stores.base import VectorStore
 from stores.pgvector import PgVectorStore
 
 # The others take as long again: `make test-stores` runs them all.
-KINDS = ("pgvector", *STORES) if os.environ.get("EVERY_STORE") else ("pgvector", "redis")
+KINDS = ("pgvector", *STORE_SERVERS) if os.environ.get("EVERY_STORE") else ("pgvector", "redis")
 
 
 @asynccontextmanager
 async def open_store(kind: str, url: str) -> AsyncIterator[VectorStore]:
     """The store as the service has it."""
     store = (
-        PgVectorStore(url) if kind == "pgvector" else STORES[kind](StoreServer.model_validate({"url": url}))
+        PgVectorStore(url)
+        if kind == "pgvector"
+        else make_store(kind, StoreServer.model_validate({"url": url}))
     )
     await store.open()
     try:

@@ -187,6 +187,8 @@ def running_container(kind: str) -> Iterator[ServerContainer]:
 @cache
 def obstacle(kind: str) -> str | None:
     """Why Docker cannot run the server of this store, in words; None if it can. Pulls the image if it must."""
+    if kind not in SERVICES:
+        return f"{kind} has no image"
     image = SERVICES[kind].image
     client = _engine()
     if client is None:

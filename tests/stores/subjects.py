@@ -11,13 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import SecretStr
 from store_spec import Subject
 
-from core.settings import StoreServer
-from rag_service.wiring import STORES
+from core.settings import STORE_SERVERS, StoreServer
+from rag_service.wiring import make_store
 from stores.base import VectorStore
 from stores.pgvector import PgVectorStore
 
 AnyStore = TypeVar("AnyStore", bound=VectorStore)
-KINDS = ("pgvector", *STORES)
+KINDS = ("pgvector", *STORE_SERVERS)
 MILVUS_23 = "milvus 2.3"  # the real server, where `milvus` is Milvus Lite
 # Taken out of the environment, where the service would refuse them as unknown settings.
 GIVEN = {kind: url for kind in KINDS if (url := os.environ.pop(f"RAG_TEST_{kind.upper()}_URL", None))}
@@ -27,7 +27,7 @@ def build(kind: str, url: str, *, timeout_s: float = 60) -> VectorStore:
     """Not open."""
     if kind == "pgvector":  # wired with the database
         return PgVectorStore(url, 3, timeout_s=timeout_s)
-    return STORES[kind](StoreServer(url=SecretStr(url), pool_size=3, timeout_s=timeout_s))
+    return make_store(kind, StoreServer(url=SecretStr(url), pool_size=3, timeout_s=timeout_s))
 
 
 def subject(kind: str, url: str, *, slow: bool = False) -> Subject:

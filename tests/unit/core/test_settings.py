@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import SettingsError
-from core.settings import STORE_SERVERS, environment, load_settings
-from rag_service.wiring import STORES
+from core.settings import environment, load_settings
 
 
 def refusal(environ: dict[str, str]) -> str:
@@ -121,10 +120,6 @@ def test_a_contradiction_or_a_wrong_value_names_the_setting(environ: dict[str, s
 )
 def test_every_kind_of_broker_that_the_queue_knows_is_accepted(url: str) -> None:
     assert load_settings({"RAG_BROKER__URL": url}).broker.url is not None
-
-
-def test_the_stores_that_settings_may_name_are_those_that_can_be_built() -> None:
-    assert set(STORE_SERVERS) == set(STORES)
 
 
 def test_variables_of_clients_are_not_settings() -> None:

@@ -19,8 +19,17 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     containers.obstacle.cache_clear()
 
 
-def test_every_store_has_a_local_server_and_a_container() -> None:
-    assert set(running.LOCAL) == set(containers.SERVICES) == {"pgvector", *STORE_SERVERS}
+def test_every_store_has_a_local_server_for_its_tests() -> None:
+    assert set(running.LOCAL) == {"pgvector", *STORE_SERVERS} >= set(containers.SERVICES)
+
+
+def test_a_store_of_which_no_image_is_known_is_a_local_process_unless_docker_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(running.LOCAL, "sixth", running.LOCAL["redis"])
+    assert running.starter("sixth", "auto") is running.LOCAL["redis"]
+    with pytest.raises(RuntimeError, match="sixth has no image"):
+        running.starter("sixth", "docker")
 
 
 @pytest.mark.parametrize("wish", ["auto", "local"])
