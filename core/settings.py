@@ -299,6 +299,20 @@ class WorkerSettings(Group):
     max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails for good.")
 
 
+class FsckSettings(Group):
+    every_h: float = Field(
+        24.0,
+        ge=0,
+        description="Hours between two checks of rows, files and stores by the workers; 0: only when asked "
+        "(`rag-service fsck`).",
+    )
+    mend: bool = Field(
+        False,
+        description="Mend what such a check finds. Off, it only reports: after the database was restored from a "
+        "backup, newer files would be deleted as orphans.",
+    )
+
+
 class RetrievalSettings(Group):
     top_k: int = Field(5, ge=1, le=50, description="Passages that go into the prompt.")
     pool: int = Field(40, ge=1, le=500, description="Chunks that are fused and reranked.")
@@ -364,6 +378,7 @@ class Settings(Group):
     )
     ingest: IngestSettings = Field(default=IngestSettings())
     worker: WorkerSettings = Field(default=WorkerSettings())
+    fsck: FsckSettings = Field(default=FsckSettings())
     retrieval: RetrievalSettings = Field(default=RetrievalSettings())
     answer: AnswerSettings = Field(default=AnswerSettings())
 

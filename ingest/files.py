@@ -7,14 +7,18 @@ complete. Several machines share the folder in a cluster (NFS or the like).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import RagError, TooLarge
+
+SHA256_DIGITS = 64
 
 
 class StorageFull(RagError):
@@ -49,6 +53,23 @@ class FileStore:
 
     def path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
+
+    def contents(self) -> Iterator[str]:
+        """The hashes of all files that are there."""
+        for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
+            for path in sorted(folder.iterdir()):
+                if path == self.path(path.name) and len(path.name) == SHA256_DIGITS:
+                    yield path.name
+
+    def unfinished(self, *, older_than_s: float) -> list[Path]:
+        """What was being received when its process was killed: nobody has written to it for a while."""
+        before = time.time() - older_than_s
+        found = []
+        for path in sorted(self._incoming.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # it has got its place meanwhile
+                if path.stat().st_mtime < before:
+                    found.append(path)
+        return found
 
     async def receive(
         self, chunks: AsyncIterator[bytes], *, max_bytes: int, setting: str = "RAG_SERVER__MAX_UPLOAD_MB"

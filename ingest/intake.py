@@ -154,7 +154,7 @@ class Intake:
             document.attributes = attributes
         await session.flush()
         await jobs.cancel_waiting(session, kb_id, document_id)
-        return Accepted(document_id, await _queue(session, document, JobKind.INGEST))
+        return Accepted(document_id, await queue_job(session, document, JobKind.INGEST))
 
     async def _unchanged(
         self, session: AsyncSession, document: Document, attributes: dict[str, Any] | None
@@ -176,7 +176,7 @@ class Intake:
             await jobs.cancel_waiting(session, kb_id, document_id)
             document.status = DocumentStatus.DELETING
             document.live_revision = None
-            return await _queue(session, document, JobKind.DELETE_DOCUMENT)
+            return await queue_job(session, document, JobKind.DELETE_DOCUMENT)
 
     async def reread(self, session: AsyncSession, kb: KnowledgeBase) -> int:
         """Queue the reading of every document that is there in full, as its kb now wants it; returns how many."""
@@ -231,7 +231,8 @@ def _job(document: Document, kind: JobKind) -> Job:
     )
 
 
-async def _queue(session: AsyncSession, document: Document, kind: JobKind) -> Job:
+async def queue_job(session: AsyncSession, document: Document, kind: JobKind) -> Job:
+    """Queue a job of the document, for what it is now."""
     job = _job(document, kind)
     session.add(job)
     await session.flush()

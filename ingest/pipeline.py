@@ -73,6 +73,7 @@ class Ingested:
     parsed: ParsedDocument
     language: str
     chunks: int
+    summaries: int
     summary: str
 
 
@@ -141,7 +142,7 @@ class IngestPipeline:
             for number, summary in enumerate(summaries)
         ]
         await self._index_summaries(store, target, records, summaries, np.concatenate(vectors))
-        return Ingested(parsed, language(parsed.text), len(chunks), summaries[0].text)
+        return Ingested(parsed, language(parsed.text), len(chunks), len(summaries), summaries[0].text)
 
     async def _index_summaries(
         self,

@@ -216,6 +216,7 @@ class JobRunner:
             document.pages = len(ingested.parsed.pages) or None
             document.characters = len(ingested.parsed.text)
             document.chunks = ingested.chunks
+            document.summaries = ingested.summaries
             document.summary = ingested.summary
             # A newer upload may be waiting already: then its job goes on from here.
             document.status = DocumentStatus.READY if document.sha256 == job.sha256 else DocumentStatus.QUEUED

@@ -20,6 +20,7 @@ from rag_service.api import (
     conversations,
     documents,
     errors,
+    fsck,
     health,
     jobs,
     kbs,
@@ -62,7 +63,20 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # these pages would load scripts from elsewhere; the document itself is /openapi.json
         redoc_url=None,
     )
-    for module in (health, kbs, preview, tune, backup, documents, jobs, ask, conversations, keys, models):
+    for module in (
+        health,
+        kbs,
+        preview,
+        tune,
+        backup,
+        documents,
+        jobs,
+        fsck,
+        ask,
+        conversations,
+        keys,
+        models,
+    ):
         app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")

@@ -32,6 +32,7 @@ from core.settings import (
 )
 from core.text import weight
 from ingest.backup import Reader
+from ingest.checker import Checker
 from ingest.chunkers.base import Chunker, Chunking, Strategy
 from ingest.chunkers.headings import HeadingTreeChunker
 from ingest.chunkers.packing import Packer
@@ -42,6 +43,7 @@ from ingest.chunkers.sentence import SentenceChunker
 from ingest.chunkers.tables import TableAwareChunker
 from ingest.chunkers.window import SentenceWindowChunker
 from ingest.files import FileStore
+from ingest.fsck import Fsck
 from ingest.intake import Intake
 from ingest.parsers import Limits
 from ingest.pipeline import IngestPipeline, Parse
@@ -502,6 +504,7 @@ class WorkerServices:
 
     runner: JobRunner
     signals: Signals
+    checker: Checker
 
 
 @asynccontextmanager
@@ -530,7 +533,14 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             lease=timedelta(seconds=settings.worker.lease_s),
             max_attempts=settings.worker.max_attempts,
         )
-        yield WorkerServices(runner, signals)
+        checker = Checker(
+            database=database,
+            make_fsck=partial(Fsck, database, files, stores, Intake(database, files)),
+            owner=owner,
+            every=timedelta(hours=settings.fsck.every_h) if settings.fsck.every_h else None,
+            mend=settings.fsck.mend,
+        )
+        yield WorkerServices(runner, signals, checker)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from rag_service.wiring import WorkerServices, celery_broker, database_url, open
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 SWEEP_EVERY_S = 2.0
+CHECK_EVERY_S = 2.0  # between two looks whether a check is due
 
 
 class _Loop:
@@ -52,12 +53,14 @@ def run_worker(settings: Settings) -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     opened = open_worker(settings, owner=owner)
     services = loop.run(opened.__aenter__())
-    sweeper = loop.submit(_sweep(services))
+    beside = [loop.submit(_sweep(services)), loop.submit(_check(services))]
     try:
         _serve(settings, services, loop)
     finally:
-        sweeper.cancel()
+        for each in beside:
+            each.cancel()
         loop.run(services.runner.stop())
+        loop.run(services.checker.stop())
         loop.run(opened.__aexit__(None, None, None))
         loop.close()
 
@@ -95,3 +98,13 @@ async def _sweep(services: WorkerServices) -> None:
         except RagError as error:
             log.warning("sweeping again soon: %s", error)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _check(services: WorkerServices) -> None:
+    """Compare rows, files and stores whenever that is due, for ever."""
+    while True:
+        try:
+            await services.checker.run_due()
+        except RagError as error:
+            log.warning("checking later: %s", error)
+        await asyncio.sleep(CHECK_EVERY_S)

@@ -30,7 +30,7 @@ class LiveStores:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(self._builders)
+        return tuple(dict.fromkeys((*self._builders, *self._open)))
 
     async def get(self, kind: str) -> VectorStore:
         """The store, open.

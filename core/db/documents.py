@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, delete, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, Text, and_, delete, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -69,6 +69,26 @@ async def ready(session: AsyncSession, kb_id: str) -> list[Document]:
         .with_for_update()
     )
     return list((await session.execute(query)).scalars())
+
+
+async def batch(session: AsyncSession, kb_id: str, *, after: str, limit: int) -> list[Document]:
+    """All documents, whatever their status, in the order of their ids: those behind the id `after`."""
+    query = select(Document).where(Document.kb_id == kb_id, Document.id > after)
+    return list((await session.execute(query.order_by(Document.id).limit(limit))).scalars())
+
+
+async def with_wrong_texts(session: AsyncSession, kb_id: str) -> set[str]:
+    """Ids of the documents that have not exactly one text: that of the revision that readers see."""
+    of_kb = select(Document.id).where(Document.kb_id == kb_id)
+    matching = exists().where(
+        DocumentText.document_id == Document.id, DocumentText.revision == Document.live_revision
+    )
+    other = exists().where(
+        DocumentText.document_id == Document.id,
+        DocumentText.revision.is_distinct_from(Document.live_revision),
+    )
+    query = of_kb.where(or_(other, and_(Document.live_revision.is_not(None), ~matching)))
+    return set((await session.execute(query)).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +179,13 @@ def _parsed(text: str, title: str | None, pages: list[Any], sections: list[Any])
     )
 
 
+async def has_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> bool:
+    query = select(DocumentText.revision).where(
+        DocumentText.document_id == document_id, DocumentText.revision != keep_revision
+    )
+    return (await session.execute(query.limit(1))).scalar_one_or_none() is not None
+
+
 async def drop_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> None:
     await session.execute(
         delete(DocumentText).where(
@@ -169,13 +196,20 @@ async def drop_other_texts(session: AsyncSession, document_id: str, keep_revisio
 
 async def content_in_use(session: AsyncSession, sha256: str) -> bool:
     """Whether a document or an unfinished job still needs the file with this content."""
-    query = select(
-        or_(
-            exists().where(or_(Document.sha256 == sha256, Document.live_sha256 == sha256)),
-            exists().where(Job.sha256 == sha256, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])),
-        )
-    )
-    return bool((await session.execute(query)).scalar_one())
+    return bool(await contents_in_use(session, [sha256]))
+
+
+async def contents_in_use(session: AsyncSession, contents: Collection[str]) -> set[str]:
+    """Those of the hashes whose file a document or an unfinished job still needs."""
+    unfinished = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    found: set[str | None] = set()
+    for query in (
+        select(Document.sha256).where(Document.sha256.in_(contents)),
+        select(Document.live_sha256).where(Document.live_sha256.in_(contents)),
+        select(Job.sha256).where(Job.sha256.in_(contents), unfinished),
+    ):
+        found.update((await session.execute(query)).scalars())
+    return {sha256 for sha256 in found if sha256}
 
 
 async def contents_of_kb(session: AsyncSession, kb_id: str) -> set[str]:

@@ -73,6 +73,11 @@ async def page(
     )
 
 
+async def lock_claims(session: AsyncSession, kb_id: str) -> None:
+    """Until the transaction ends, no worker begins a job of the knowledge base."""
+    await documents.lock_content(session, f"claim in {kb_id}")
+
+
 async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> Job | None:
     """Take the job if it is due; None if it is not to be had.
 
@@ -82,7 +87,7 @@ async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timede
     job = await session.get(Job, job_id)
     if job is None:
         return None
-    await documents.lock_content(session, f"claim in {job.kb_id}")  # one claim at a time
+    await lock_claims(session, job.kb_id)
     now = func.clock_timestamp()
     if await _is_busy(session, job):
         postponed = {"run_after": now + BUSY_DELAY, "signalled_at": None}
@@ -298,6 +303,25 @@ async def newest_open(session: AsyncSession, document_id: str) -> Job | None:
         .limit(1)
     )
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def is_any_open(session: AsyncSession, kb_id: str, document_id: str | None = None) -> bool:
+    """Whether a job of the knowledge base waits or runs; with `document_id`: one of the document or of the whole."""
+    chosen = Job.kb_id == kb_id
+    if document_id is not None:
+        chosen = and_(chosen, or_(Job.document_id == document_id, Job.kind.in_(WHOLE_KB)))
+    query = exists().where(chosen, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+    return bool((await session.execute(select(query))).scalar_one())
+
+
+async def is_whole_kb_open(session: AsyncSession, kb_id: str) -> bool:
+    """Whether a job of the knowledge base as a whole waits or runs."""
+    query = exists().where(
+        Job.kb_id == kb_id,
+        Job.kind.in_(WHOLE_KB),
+        Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]),
+    )
+    return bool((await session.execute(select(query))).scalar_one())
 
 
 async def is_open(session: AsyncSession, kb_id: str, kind: str) -> bool:

@@ -49,6 +49,11 @@ async def page(session: AsyncSession, *, limit: int, after: str | None) -> list[
     return list((await session.execute(query.limit(limit))).scalars())
 
 
+async def all_ids(session: AsyncSession) -> list[str]:
+    """Of those that are deleted, too."""
+    return list((await session.execute(select(KnowledgeBase.id).order_by(KnowledgeBase.id))).scalars())
+
+
 async def stores(session: AsyncSession) -> set[str]:
     """The stores that knowledge bases lie in, copies not counted."""
     query = select(KnowledgeBase.store).where(KnowledgeBase.deleted_at.is_(None)).distinct()

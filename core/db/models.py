@@ -85,6 +85,7 @@ class Document(Base):
     pages: Mapped[int | None]
     characters: Mapped[int | None]
     chunks: Mapped[int | None]
+    summaries: Mapped[int | None]  # null for what was read before they were counted
     summary: Mapped[str | None]
     attributes: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -170,6 +171,33 @@ class Job(Base):
         Index("ix_jobs_document_id", "document_id"),
         Index("ix_jobs_open", "run_after", postgresql_where=text("status IN ('queued', 'running')")),
     )
+
+
+class CheckStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Check(Base):
+    """One comparison of rows, files and stores (`ingest.fsck`). A running one is somebody's until `lease_until`.
+
+    `mend`: what can be mended is. `foreign`: so are indexes of knowledge bases that this database does not know.
+    """
+
+    __tablename__ = "checks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    mend: Mapped[bool]
+    foreign: Mapped[bool]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    report: Mapped[Json | None]
+    error: Mapped[Json | None]
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    finished_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):

@@ -272,6 +272,68 @@ class Reread(BaseModel):
     documents: int = Field(description="Documents that are read again; their jobs tell the progress.")
 
 
+# --- checks ------------------------------------------------------------------------------------------------
+
+
+class CheckStart(Request):
+    mend: bool = Field(
+        False,
+        description="Delete what nobody needs, and read documents again whose entries are not all there.",
+    )
+    foreign: bool = Field(
+        False,
+        description="With `mend`: also drop indexes of knowledge bases that this database does not know. They may be "
+        "those of another service on the same server.",
+    )
+
+
+class Finding(BaseModel):
+    trouble: Literal[
+        "orphan-index",
+        "foreign-index",
+        "orphan-records",
+        "stale-records",
+        "missing-records",
+        "surplus-records",
+        "stale-text",
+        "missing-text",
+        "orphan-file",
+        "missing-file",
+        "stuck",
+    ]
+    what: str = Field(description="What is wrong, in words.")
+    kb: str | None
+    store: str | None
+    document_id: str | None
+    document: str | None
+    mended: str | None = Field(description="What was done about it.")
+
+
+class CheckReport(BaseModel):
+    problems: int = Field(description="Found and not mended; `foreign-index` does not count.")
+    checked: dict[str, int] = Field(
+        description="How many knowledge bases, documents, records … were looked at."
+    )
+    found: dict[str, int] = Field(description="How many of each `trouble`.")
+    mended: dict[str, int]
+    busy: int = Field(description="What was being written, and was left alone.")
+    unchecked: list[str] = Field(description="What could not be looked at, and why.")
+    findings: list[Finding] = Field(description="The first 1000.")
+
+
+class Check(BaseModel):
+    """A comparison of rows, files and stores."""
+
+    id: str
+    mend: bool
+    foreign: bool
+    status: Literal["queued", "running", "done", "failed"]
+    report: CheckReport | None = Field(description="When it is done.")
+    error: JobError | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
 # --- documents and jobs ------------------------------------------------------------------------------------
 
 

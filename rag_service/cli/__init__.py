@@ -17,6 +17,7 @@ from rag_service.cli.ask import ask, search
 from rag_service.cli.chunks import chunks
 from rag_service.cli.demo import demo
 from rag_service.cli.doctor import doctor
+from rag_service.cli.fsck import fsck
 from rag_service.cli.ingest import ingest
 from rag_service.cli.serve import api, migrate, worker
 from rag_service.cli.up import up
@@ -51,7 +52,7 @@ def version() -> None:
 
 
 app.command()(up)
-for command in (demo, doctor, ingest, search, ask, chunks, migrate, api, worker):
+for command in (demo, doctor, ingest, search, ask, chunks, fsck, migrate, api, worker):
     app.command()(command)
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")
