@@ -101,13 +101,11 @@ class TwoStageRetriever:
     ) -> list[Passage]:
         words = question_terms(text)
         try:
-            chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
-            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen.where)
+            chosen, dense, lexical, live = await self._look(words, vector, scope, mode, pool, recursive)
             stats = await scope.store.term_stats(scope.index(IndexKind.CHUNKS), words)
         except NotFound:  # nothing was ever indexed here
             return []
         records = {hit.record.id: hit.record for hit in [*dense, *lexical]}
-        live = await self._documents.live({record.document_id for record in records.values()})
         kept = [r for r in records.values() if _is_live(r, live)]
         if not kept:
             return []
@@ -134,6 +132,30 @@ class TwoStageRetriever:
             )
             for record, score, cover, part in zip(kept, scores, covered, summary, strict=True)
         ]
+
+    async def _look(
+        self, words: Sequence[str], vector: Vector, scope: Scope, mode: Mode, pool: int, recursive: bool
+    ) -> tuple[_Chosen, list[Hit], list[Hit], dict[str, Live]]:
+        """What is found by vector and by keyword, and the documents that readers may see of it.
+
+        A version that became visible while the searches ran may have been written after some of them: its document
+        would be seen in part. So where another version of a document than the visible one is found, a second look
+        is taken, which began when that one was whole.
+        """
+        seen: dict[str, str] = {}
+        while True:
+            chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
+            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen.where)
+            records = [hit.record for hit in [*dense, *lexical]]
+            live = await self._documents.live({record.document_id for record in records})
+            doubtful = {
+                r.document_id: live[r.document_id].revision
+                for r in records
+                if r.document_id in live and not _is_live(r, live)
+            }
+            if doubtful.items() <= seen.items():
+                return chosen, dense, lexical, live
+            seen |= doubtful
 
     async def _choose(self, words: Sequence[str], vector: Vector, scope: Scope, recursive: bool) -> _Chosen:
         """The documents (and sections of them) whose summaries fit best, with scores in [0, 1] (1: the best)."""

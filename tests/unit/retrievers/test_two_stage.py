@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from kept_documents import KeptDocuments, indexed
 
-from core.types import ParsedDocument, Passage, Query, Section, Span
+from core.types import (
+    EmbeddedRecord,
+    Hit,
+    IndexKind,
+    IndexName,
+    ParsedDocument,
+    Passage,
+    Query,
+    Section,
+    Span,
+)
 from ingest.chunkers.base import Chunking
 from models.embedders.bundled import BundledEmbedder
 from retrievers.base import Mode, Scope
 from retrievers.two_stage import TwoStageRetriever
+from stores.filters import Filter
+from stores.memory import MemoryStore
 
 SUBJECTS = {
     "leave": "Employees take annual leave of ten days, and sick leave with a doctor's note.",
@@ -85,3 +98,48 @@ async def test_a_strict_recursive_search_leaves_out_other_sections(
 ) -> None:
     found = await retrieve(found_in, FIRE, Mode.STRICT, recursive=True)
     assert {p.record.section for p in found} < set(SUBJECTS)
+
+
+class Replacing(MemoryStore):
+    """Between the searches by vector and those by keyword of the first question, a new version becomes visible."""
+
+    def __init__(self, revisions: dict[str, str]) -> None:
+        super().__init__()
+        self.revisions = revisions
+
+    async def search_text(
+        self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        if index.kind == IndexKind.CHUNKS and self.revisions["manual"] == "old":
+            written = [
+                EmbeddedRecord(replace(record, id=f"new {record.id}", revision="new"), vector, ("nothing",))
+                for record, vector in await self.scan(index)
+            ]
+            await self.upsert(index, written)
+            self.revisions["manual"] = "new"
+        return await super().search_text(index, terms, k=k, where=where)
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_version_that_becomes_visible_while_a_search_runs_is_found_whole(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder], mode: Mode
+) -> None:
+    scope, _, embedder = found_in
+    revisions = {"manual": "old"}
+    store = Replacing(revisions)
+    for kind in (IndexKind.CHUNKS, IndexKind.SUMMARIES):
+        await store.ensure_index(scope.index(kind), dim=await embedder.dimension())
+        records = [
+            EmbeddedRecord(replace(record, revision="old"), vector, ("fire",))
+            for record, vector in await scope.store.scan(scope.index(kind))
+            if record.document_id == "manual"
+        ]
+        await store.upsert(scope.index(kind), records)
+    place = (
+        Scope(scope.kb_id, scope.generation, store),
+        KeptDocuments({"manual": manual()}, revisions),
+        embedder,
+    )
+    found = await retrieve(place, FIRE, mode, recursive=False)
+    assert {p.record.revision for p in found} == {"new"}
+    assert len(found) == await store.count(scope.index(IndexKind.CHUNKS)) / 2
