@@ -25,6 +25,7 @@ from rag_service.api import schemas
 from rag_service.api.answering import answering_of
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import problem_of
+from rag_service.api.presence import while_present
 from rag_service.wiring import ApiServices
 from retrievers.base import Mode, Scope, Turn
 from retrievers.fields import declared
@@ -68,7 +69,7 @@ async def ask(
     found_kb = await find_kb(services, kb)
     history = await read_history(services, key, found_kb, body.conversation_id)
     exchange = _Exchange(services, key, found_kb, body, Links(services, request))
-    return await _answer(services, [found_kb], body, exchange, history=history)
+    return await _answer(services, [found_kb], body, exchange, request, history=history)
 
 
 @router.post("/ask", responses=STREAMS)
@@ -79,7 +80,7 @@ async def ask_several(
     Without conversations, which belong to one knowledge base."""
     found = await reachable_kbs(services, None if body.kbs == "auto" else body.kbs)
     exchange = _Exchange(services, key, found[0], body, Links(services, request))
-    return await _answer(services, found, body, exchange, route=body.kbs == "auto")
+    return await _answer(services, found, body, exchange, request, route=body.kbs == "auto")
 
 
 async def _search(
@@ -115,6 +116,7 @@ async def _answer(
     found: Sequence[KnowledgeBase],
     body: schemas.AskRequest,
     exchange: _Exchange,
+    request: Request,
     *,
     history: tuple[Turn, ...] = (),
     route: bool = False,
@@ -135,9 +137,11 @@ async def _answer(
         route=route,
     )
     if not body.stream:
-        return await exchange.finish(await services.answering.answer(question))
+        return await exchange.finish(await while_present(request, services.answering.answer(question)))
     events = services.answering.stream(question)
-    first = await anext(events)  # what fails before the first word gets its own HTTP status
+    first = await while_present(
+        request, anext(events)
+    )  # what fails before the first word gets its own HTTP status
     return EventSourceResponse(exchange.events(first, events), ping=15)  # type: ignore[return-value]
 
 

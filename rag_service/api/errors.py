@@ -8,14 +8,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from core.errors import RagError
 from rag_service.api.schemas import IN_WORDS, Problem
 
 log = logging.getLogger(__name__)
 OPENAI_PREFIX = "/v1/"
+CLIENT_CLOSED_REQUEST = 499  # as nginx has it
 # What every endpoint may answer, for the OpenAPI document.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "The request cannot be fulfilled; `detail` and `hint` say why."},
@@ -131,4 +133,9 @@ def install(app: FastAPI) -> None:
 
     for kind in (RagError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, known)
+
+    async def nobody(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the log alone
+
+    app.add_exception_handler(ClientDisconnect, nobody)
     app.add_exception_handler(Exception, unknown)

@@ -33,6 +33,7 @@ from rag_service.api.answering import answering_of
 from rag_service.api.ask import Links, find_kb, make_ask, own_settings, reachable_kbs
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
+from rag_service.api.presence import while_present
 from rag_service.api.schemas import Body
 from rag_service.wiring import ApiServices
 from retrievers.base import Turn
@@ -159,9 +160,11 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
     )
     chat = _Chat(ask, Links(services, request), body)
     if not body.stream:
-        return await chat.plain(await _collect(services.answering.stream(ask)))
+        return await chat.plain(await while_present(request, _collect(services.answering.stream(ask))))
     items = services.answering.stream(ask)
-    first = await anext(items)  # what fails before the first word gets its own HTTP status
+    first = await while_present(
+        request, anext(items)
+    )  # what fails before the first word gets its own HTTP status
     return EventSourceResponse(chat.chunks(first, items), sep="\n", ping=15)
 
 
