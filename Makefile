@@ -30,7 +30,7 @@ test-stores: ## Run the tests of vector stores against every real server
 	@scripts/bootstrap.sh dev
 	@EVERY_STORE=1 scripts/test.sh stores crash
 
-test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), sentence-transformers
+test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), vLLM (2.5 GB), sentence-transformers
 	@scripts/bootstrap.sh dev
 	@scripts/test.sh engines models contract/test_llms.py integration/test_real_engines.py integration/test_answering_models.py
 

@@ -110,8 +110,11 @@ def sampling_page() -> str:
     ]
     lines.append(f"| tokens of a prompt | {' | '.join(counts)} |")
     lines += [
-        "\nvLLM's `num_beams` also sets `use_beam_search`. Ollama and llama.cpp are tested for real; of "
-        "vLLM, FastChat, RTP-LLM and LLaMA-Factory only the recorded protocol is."
+        "\nvLLM's `num_beams` also sets `use_beam_search`; vLLM streams beams in chats only, so with "
+        "`prompt_style=completion` they are refused. A small model may fill its JSON with spaces up to the limit; "
+        """start vLLM with `--structured-outputs-config '{"backend": "xgrammar", "disable_any_whitespace": true}'`. """
+        "Ollama, llama.cpp and vLLM (on processors) are tested for "
+        "real; of FastChat, RTP-LLM and LLaMA-Factory only the recorded protocol is."
     ]
     return "\n".join(lines) + "\n"
 

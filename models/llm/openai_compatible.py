@@ -51,7 +51,7 @@ class OpenAICompatibleLLM:
         self._model = model
         self._context_tokens = context_tokens
         self._prompt_style = prompt_style
-        self._preset = preset
+        self._preset = preset.of_style(chat=prompt_style == "chat")
         self._label = label or preset.engine
         self._client = AsyncOpenAI(
             base_url=url,
@@ -80,7 +80,7 @@ class OpenAICompatibleLLM:
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
     ) -> AsyncGenerator[Delta, None]:
-        body = self._preset.wire(params)
+        body = self._preset.wire(self._within_context(params))
         if schema is not None:
             body |= self._preset.json(schema, chat=self._prompt_style == "chat")
         finish: str | None = None
@@ -137,6 +137,12 @@ class OpenAICompatibleLLM:
             messages=turns(messages), stream=True, **options
         )
         return answered
+
+    def _within_context(self, params: SamplingParams) -> SamplingParams:
+        """vLLM refuses to write more than its context holds, where others stop there."""
+        if (params.max_new_tokens or 0) <= self._context_tokens:
+            return params
+        return params.changed(max_new_tokens=self._context_tokens)
 
     def _finish_reason(self, reason: str | None) -> FinishReason:
         if reason is None:

@@ -16,7 +16,7 @@ Data, one entry for each engine. Callers read it, and never ask which engine the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -54,18 +54,27 @@ class Preset:
     """What an engine can do.
 
     `names` maps our parameters to the engine's, a dot for each object they lie in; those it lacks are not there.
-    `beam_flag` is a field that must be true for `num_beams` above 1. `json_in_chat` and `json_in_completion` say
-    how each of the two ways to prompt it takes a schema, `completion` whether it continues plain text at all.
+    `beam_flag` is a field that must be true for `num_beams` above 1; `chat_only` names parameters that it has in
+    chats and not where it continues plain text. `json_in_chat` and `json_in_completion` say how each of the two ways
+    to prompt it takes a schema, `completion` whether it continues plain text at all.
     """
 
     engine: str
     title: str
     names: Mapping[str, str] = field(default_factory=dict)
     beam_flag: str | None = None
+    chat_only: frozenset[str] = frozenset()
     json_in_chat: JsonConstraint = JsonConstraint.NONE
     json_in_completion: JsonConstraint = JsonConstraint.NONE
     completion: bool = True
     tokenizer: Tokenizer = Tokenizer.NONE
+
+    def of_style(self, *, chat: bool) -> Preset:
+        """What it can do in one of the two ways to prompt it."""
+        if chat or not self.chat_only:
+            return self
+        names = {ours: theirs for ours, theirs in self.names.items() if ours not in self.chat_only}
+        return replace(self, names=names)
 
     def refuse(self, params: SamplingParams) -> None:
         """Raise `InvalidValue` for a parameter that the engine lacks, naming the engines that have it."""
@@ -147,6 +156,7 @@ VLLM = Preset(
         "num_beams": "n",
     },
     beam_flag="use_beam_search",
+    chat_only=frozenset({"num_beams", "length_penalty"}),  # it streams no beams of a completion
     json_in_chat=JsonConstraint.RESPONSE_FORMAT,
     json_in_completion=JsonConstraint.RESPONSE_FORMAT,
     tokenizer=Tokenizer.VLLM,

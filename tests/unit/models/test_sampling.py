@@ -54,6 +54,13 @@ RECORDED: list[tuple[Preset, SamplingParams, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+def test_what_an_engine_has_in_chats_only_is_refused_where_it_continues_plain_text() -> None:
+    beams = SamplingParams(num_beams=4)
+    assert VLLM.of_style(chat=True).lacking(beams) == []
+    assert VLLM.of_style(chat=False).lacking(beams) == ["num_beams"]
+    assert LLAMA_CPP.of_style(chat=False) is LLAMA_CPP
+
+
 @pytest.mark.parametrize(("preset", "params", "wire"), RECORDED, ids=lambda v: getattr(v, "engine", ""))
 def test_parameters_travel_as_the_engine_names_them(
     preset: Preset, params: SamplingParams, wire: dict[str, Any]
