@@ -31,7 +31,7 @@ from core.text import weight
 from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.recursive import RecursiveChunker
 from ingest.pipeline import IngestPipeline, Source, Target
-from ingest.summarise import ExtractiveSummariser
+from ingest.summarise import always_extractive
 from models.embedders.base import Embedder
 from rag_service.answering.trace import Trace
 from rag_service.local.postgres import EmbeddedPostgres
@@ -166,7 +166,7 @@ class Service:
         pipeline = IngestPipeline(
             parse=parse,
             make_chunker=partial(make_chunker, self._embedder),
-            summariser=ExtractiveSummariser(),
+            summariser_of=always_extractive,
             embedder=self._embedder,
             stores=LiveStores.of(self._store),
         )

@@ -374,7 +374,7 @@ class Settings(Group):
     stages: StagesSettings = Field(
         default=StagesSettings(),
         description="Which language model does what: `default` or a NAME of `llms`. A knowledge base may choose "
-        "others for answers and rewriting.",
+        "others.",
     )
     ingest: IngestSettings = Field(default=IngestSettings())
     worker: WorkerSettings = Field(default=WorkerSettings())

@@ -30,7 +30,7 @@ from core.types import (
     record_id,
 )
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
-from ingest.summarise import Part, Summariser, Summary, parts, summary_of
+from ingest.summarise import Part, SummariserOf, Summary, parts, summary_of
 from models.embedders.base import Embedder, refuse_other_embedder
 from stores.base import VectorStore
 from stores.live import LiveStores
@@ -51,6 +51,7 @@ class Target:
     store: str
     embedder: str
     chunking: Chunking
+    summariser: str | None = None  # a language model of its own choice
 
     def index(self, kind: IndexKind) -> IndexName:
         return IndexName(self.kb_id, self.generation, kind)
@@ -85,20 +86,23 @@ class IngestPipeline:
         *,
         parse: Parse,
         make_chunker: Callable[[Chunking], Chunker],
-        summariser: Summariser,
+        summariser_of: SummariserOf,
         embedder: Embedder,
         stores: LiveStores,
     ) -> None:
         self._parse = parse
         self._make_chunker = make_chunker
-        self._summariser = summariser
+        self._summariser_of = summariser_of
         self._embedder = embedder
         self._stores = stores
 
     def revision(self, target: Target, sha256: str) -> str:
         """Names what `run` would make of this content: same name, same records."""
         chunker = self._make_chunker(target.chunking)
-        return derived_id(sha256, chunker.name, target.embedder, target.generation, RECIPE_VERSION)[:16]
+        made_by: list[str | int] = [chunker.name, target.embedder, target.generation, RECIPE_VERSION]
+        if target.summariser is not None:
+            made_by.append(target.summariser)
+        return derived_id(sha256, *made_by)[:16]
 
     async def run(self, source: Source, target: Target, report: Report) -> Ingested:
         """Write the document's chunks and summaries beside those that are there.
@@ -124,11 +128,12 @@ class IngestPipeline:
         chunks = to_records(pieces, parsed, document_id=source.document_id, revision=revision, title=title)
 
         todo = parts(parsed, chunks)
+        summariser = await self._summariser_of(target.summariser)
         summaries: list[Summary] = []
         for number, part in enumerate(todo):
             await report("summarising", number, len(todo))
             text = parsed.text[part.span.start : part.span.end]
-            summaries.append(summary_of(part, text, await self._summariser.summarise(text)))
+            summaries.append(summary_of(part, text, await summariser.summarise(text)))
 
         vectors: list[NDArray[np.float32]] = []
         for batch in _batches(chunks):

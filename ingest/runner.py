@@ -235,7 +235,8 @@ class JobRunner:
             await store.delete_document(target.index(kind), document_id, keep_revision=keep)
 
     def _target(self, kb: KnowledgeBase) -> Target:
-        return Target(kb.id, kb.generation, kb.store, kb.embedder, Chunking.of_kb(kb.settings))
+        summariser = kb.settings.get("llms", {}).get("summarise")
+        return Target(kb.id, kb.generation, kb.store, kb.embedder, Chunking.of_kb(kb.settings), summariser)
 
     async def _finish(self, job: Job) -> None:
         async with self._database.transaction() as session:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Protocol
 
+from core.errors import InvalidValue, PromptTooLong
 from core.text import is_cjk, sentences, terms, weight
 from core.types import ParsedDocument, Record, Span
 from models.llm.base import LLM, Message, Role, complete
 from models.llm.sampling import SamplingParams
+from models.llm.tokens import prompt_tokens
 
 SUMMARY_WEIGHT = 200.0  # Chinese characters (500 Latin ones): fits every embedder's window with its header
 LONG_DOCUMENT_CHUNKS = (
@@ -55,6 +57,10 @@ class Summariser(Protocol):
     async def summarise(self, text: str) -> str:
         """A summary of at most about `SUMMARY_WEIGHT`, in the language of the text."""
         ...
+
+
+# Who writes summaries, where a knowledge base chose a language model (its name) or left it open (None).
+SummariserOf = Callable[[str | None], Awaitable[Summariser]]
 
 
 def parts(document: ParsedDocument, chunks: Sequence[Record]) -> list[Part]:
@@ -116,6 +122,11 @@ class ExtractiveSummariser:
         return " ".join(_plain(text[s.start : s.end]) for s in key_sentences(text))
 
 
+async def always_extractive(_: str | None) -> Summariser:
+    """A `SummariserOf` without language models."""
+    return ExtractiveSummariser()
+
+
 def key_sentences(text: str) -> list[Span]:
     """The sentences that an extractive summary is made of, in order; all of a short text."""
     spans = list(islice(sentences(text), MOST_SENTENCES))
@@ -155,6 +166,11 @@ INSTRUCTION = {
 }
 
 
+LONGEST_SUMMARY = 256  # tokens
+MOST_CHARACTERS = 8  # of a token, about: more of a text is not even counted
+MARGIN = 0.95  # tokens do not follow characters exactly
+
+
 class LlmSummariser:
     """Asks the language model; shows it the beginning of a text that is longer than its context."""
 
@@ -162,9 +178,30 @@ class LlmSummariser:
         self._llm = llm
 
     async def summarise(self, text: str) -> str:
-        # About one token a Chinese character; a third of the context is left for instruction and answer.
-        room = self._llm.context_tokens * 2 / 3
-        shown = text[: int(room / max(weight(text) / len(text), 0.3))].replace("```", "'''") if text else text
-        instruction = INSTRUCTION["zh" if is_cjk(shown) else "en"].format(text=shown)
-        params = SamplingParams(max_new_tokens=256, temperature=0.0)
-        return (await complete(self._llm, [Message(Role.USER, instruction)], params)).strip()
+        params = SamplingParams(max_new_tokens=LONGEST_SUMMARY, temperature=0.0)
+        room = self._llm.context_tokens - LONGEST_SUMMARY
+        while True:
+            messages = await self._beginning(text, room)
+            try:
+                return (await complete(self._llm, messages, params)).strip()
+            except PromptTooLong:  # an estimate was too low
+                room = room * 3 // 4
+
+    async def _beginning(self, text: str, room: int) -> list[Message]:
+        """The prompt with as much of the text as `room` tokens hold."""
+        shown = text[: room * MOST_CHARACTERS].replace("```", "'''")
+        while True:
+            messages = _instruction(shown)
+            tokens = await prompt_tokens(self._llm, messages)
+            if tokens <= room:
+                return messages
+            if not shown:
+                raise InvalidValue(
+                    f"{self._llm.name} has no room for a text to summarise in {self._llm.context_tokens} tokens.",
+                    hint="Raise llm.context_tokens if the engine has more.",
+                )
+            shown = shown[: int(len(shown) * MARGIN * room / tokens)]
+
+
+def _instruction(text: str) -> list[Message]:
+    return [Message(Role.USER, INSTRUCTION["zh" if is_cjk(text) else "en"].format(text=text))]

@@ -27,7 +27,7 @@ from core.text import language, sentences, terms, weight
 from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.base import Chunking, Strategy
 from ingest.pipeline import IngestPipeline, Source, Target
-from ingest.summarise import ExtractiveSummariser
+from ingest.summarise import always_extractive
 from models.embedders.base import Embedder
 from models.llm.base import LLM, Message, Role, complete
 from models.llm.sampling import SamplingParams
@@ -295,7 +295,7 @@ class Tuner:
         pipeline = IngestPipeline(
             parse=parse,
             make_chunker=partial(make_chunker, self._embedder),
-            summariser=ExtractiveSummariser(),
+            summariser_of=always_extractive,
             embedder=self._embedder,
             stores=LiveStores.of(store),
         )

@@ -20,7 +20,7 @@ from typing import Any
 from celery import Celery
 
 from core.db.session import Database
-from core.errors import SettingsError
+from core.errors import InvalidValue, SettingsError
 from core.settings import (
     DEFAULT_LLM,
     STORE_SERVERS,
@@ -50,7 +50,7 @@ from ingest.pipeline import IngestPipeline, Parse
 from ingest.queue import Signals, make_celery
 from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
-from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser
+from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser, SummariserOf
 from models.embedders.base import Embedder
 from models.http import ModelServer
 from models.llm.base import LLM
@@ -512,13 +512,13 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
     """Everything a worker needs, open; closed when the block ends."""
     async with (
         _ground(settings) as (database, files, stores, embedder),
-        _summariser(settings) as summariser,
+        _summarisers(settings) as summariser_of,
         AsyncExitStack() as stack,
     ):
         pipeline = IngestPipeline(
             parse=make_parse(settings),
             make_chunker=partial(make_chunker, embedder),
-            summariser=summariser,
+            summariser_of=summariser_of,
             embedder=embedder,
             stores=stores,
         )
@@ -544,8 +544,36 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
 
 
 @asynccontextmanager
+async def _summarisers(settings: Settings) -> AsyncIterator[SummariserOf]:
+    """Who writes summaries: the settings' choice, open from the start, or a knowledge base's, opened at first use."""
+    async with AsyncExitStack() as stack:
+        opened: dict[str | None, Summariser] = {None: await stack.enter_async_context(_summariser(settings))}
+        opening = asyncio.Lock()
+
+        async def summariser_of(name: str | None) -> Summariser:
+            async with opening:
+                if name not in opened:
+                    opened[name] = await stack.enter_async_context(_chosen_summariser(settings, name))
+                return opened[name]
+
+        yield summariser_of
+
+
+@asynccontextmanager
+async def _chosen_summariser(settings: Settings, name: str | None) -> AsyncIterator[Summariser]:
+    if name not in settings.all_llms:
+        raise InvalidValue(
+            f"The knowledge base chose the language model '{name}' for summaries, which is not in the settings.",
+            hint=f"Set llms.{name}, or let the knowledge base choose another.",
+        )
+    async with open_llms(settings, name) as llms:
+        llm = llms[name]
+        yield ExtractiveSummariser() if llm is None else LlmSummariser(llm)
+
+
+@asynccontextmanager
 async def _summariser(settings: Settings) -> AsyncIterator[Summariser]:
-    """Who writes summaries. With `auto`, not an embedded model: the worker would load a second copy of it.
+    """Whom the settings name. With `auto`, not an embedded model: the worker would load a second copy of it.
 
     Nor a base model, which cannot be told to summarise.
     """

@@ -200,12 +200,13 @@ class Turn {
   }
 }
 
-function remarks({ unsupported = [], degraded = [], finish_reason: reason }) {
+function remarks({ unsupported = [], degraded = [], warnings = [], finish_reason: reason }) {
   const result = [];
   if (unsupported.length) {
     result.push(h("div", { class: "warning" }, h("p", {}, say("unsupported")), h("ul", {}, ...unsupported.map((sentence) => h("li", {}, sentence)))));
   }
   if (degraded.length) result.push(h("p", { class: "warning" }, say("degraded", { what: degraded.join("; ") })));
+  if (warnings.length) result.push(h("p", { class: "warning" }, say("warnings", { what: warnings.join(" ") })));
   if (reason === "length") result.push(h("p", { class: "warning" }, say("cut")));
   return result;
 }

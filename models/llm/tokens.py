@@ -6,8 +6,9 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from core.errors import ModelError
 from core.text import CJK
-from models.llm.base import Message, PromptStyle, plain_text
+from models.llm.base import LLM, Message, PromptStyle, plain_text
 from models.llm.presets import Json, Tokenizer
 
 # Sends JSON to a path below the root of the engine's server and returns the JSON of its answer.
@@ -52,6 +53,15 @@ async def _llama_cpp(post: Post, messages: Sequence[Message], style: PromptStyle
         text = plain_text(messages)
     asked = {"content": text, "add_special": True, "parse_special": True}
     return len((await post("/tokenize", asked))["tokens"])
+
+
+async def prompt_tokens(llm: LLM, messages: Sequence[Message]) -> int:
+    """Tokens of the prompt as the engine counts them, else by the estimate."""
+    try:
+        counted = await llm.count_tokens(messages)
+    except ModelError:  # behind a proxy, say, that lets only /v1 through
+        counted = None
+    return estimated_tokens(messages) if counted is None else counted
 
 
 def turns(messages: Sequence[Message]) -> Any:

@@ -31,11 +31,11 @@ class Answering:
 def answering_of(services: ApiServices, wishes: Mapping[str, Any]) -> Answering:
     """What the settings of a knowledge base come to. Raises `InvalidValue` for a model that is not there."""
     stages = services.settings.stages.model_dump() | wishes.get("llms", {})
-    for stage in ("answer", "rewrite"):
-        if stages[stage] not in services.generators:
+    for stage, name in stages.items():
+        if name not in services.llms:
             raise InvalidValue(
-                f"There is no language model named '{stages[stage]}' ({stage}).",
-                hint=f"There are: {', '.join(services.generators)}.",
+                f"There is no language model named '{name}' ({stage}).",
+                hint=f"There are: {', '.join(services.llms)}.",
             )
     return Answering(
         Writers(services.rewriters[stages["rewrite"]], services.generators[stages["answer"]]),
@@ -45,7 +45,7 @@ def answering_of(services: ApiServices, wishes: Mapping[str, Any]) -> Answering:
 
 
 def check_wishes(services: ApiServices, wishes: Mapping[str, Any]) -> None:
-    """Raise `InvalidValue` if a knowledge base with these settings could not answer."""
+    """Raise `InvalidValue` if a knowledge base with these settings could not answer, or not write summaries."""
     answering = answering_of(services, wishes)
     generator = answering.writers.generator
     try:
@@ -53,3 +53,10 @@ def check_wishes(services: ApiServices, wishes: Mapping[str, Any]) -> None:
         generator.check_mode(answering.mode)
     except RagError as error:
         raise InvalidValue(f"{generator.name} would answer. {error.message}", hint=error.hint) from None
+    summarise = wishes.get("llms", {}).get("summarise")
+    llm = services.llms[summarise] if summarise else None
+    if llm is not None and llm.prompt_style == "completion":
+        raise InvalidValue(
+            f"{llm.name} is a base model and cannot be told to summarise.",
+            hint="Choose a model that follows instructions, or one of kind extractive.",
+        )

@@ -118,6 +118,12 @@ class StageLlms(Request):
     rewrite: str | None = Field(
         None, max_length=64, description="Makes follow-ups stand alone.", examples=["small"]
     )
+    summarise: str | None = Field(
+        None,
+        max_length=64,
+        description="Writes the summaries of documents that are read from now on (`…/reread` reads the others "
+        "again), whatever `ingest.summarise` says.",
+    )
 
 
 class KbAnswering(Request):

@@ -379,6 +379,24 @@ def test_an_answer_can_be_stopped(open_page: Open, kb: KnowledgeBase) -> None:
     assert len(held) == 1
 
 
+def test_what_the_service_warns_of_stands_below_the_answer(open_page: Open, kb: KnowledgeBase) -> None:
+    kb.add("员工手册.md", LEAVE)
+    page = open_page()
+    warning = "temperature and top_p are both set: change one and leave the other."
+
+    def warn(route: Route) -> None:  # the service under test has no model that could be warned about
+        answered = route.fetch().text()
+        assert '"warnings":[]' in answered
+        route.fulfill(
+            body=answered.replace('"warnings":[]', f'"warnings":["{warning}"]'),
+            content_type="text/event-stream",
+        )
+
+    page.route("**/ask", warn)
+    ask(page)
+    expect(page.locator(".answer .warning")).to_have_text(f"Settings of the model: {warning}")
+
+
 def test_a_service_that_is_away_is_told_in_words(open_page: Open) -> None:
     page = open_page()
     page.context.set_offline(True)

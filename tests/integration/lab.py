@@ -23,7 +23,7 @@ from ingest.intake import Accepted, Intake
 from ingest.parsers import Limits, parse
 from ingest.pipeline import IngestPipeline
 from ingest.runner import JobRunner
-from ingest.summarise import ExtractiveSummariser
+from ingest.summarise import always_extractive
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from stores.filters import In
@@ -90,7 +90,7 @@ class Lab:
         pipeline = IngestPipeline(
             parse=self._parse,
             make_chunker=partial(make_chunker, self.embedder),
-            summariser=ExtractiveSummariser(),
+            summariser_of=always_extractive,
             embedder=self.embedder,
             stores=LiveStores.of(self.store, self.other),
         )

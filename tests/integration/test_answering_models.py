@@ -153,6 +153,34 @@ def test_what_a_knowledge_base_could_not_answer_with_is_refused_when_it_is_set(s
     assert service.client.get("/kbs/x").status_code == 404
 
 
+def test_a_knowledge_base_chooses_who_writes_its_summaries(service: Running) -> None:
+    def summary(name: str) -> str:
+        service.work()
+        [document] = service.client.get(f"/kbs/{name}/documents").json()["items"]
+        return str(document["summary"])
+
+    def first_summary(name: str, **options: Any) -> str:
+        service.client.post("/kbs", json={"name": name, **options}).raise_for_status()
+        service.upload(name, {"handbook.md": HANDBOOK})
+        return summary(name)
+
+    # The settings leave it to sentence selection, as the only models here are embedded.
+    selected = "Leave Parental leave is 16 weeks. The company pays for all of it."
+    assert first_summary("open") == selected
+    assert first_summary("quoting", llms={"summarise": "quotes"}) == selected
+    assert first_summary("writing", llms={"summarise": "default"}) != selected
+    service.client.patch("/kbs/open", json={"llms": {"summarise": "default"}}).raise_for_status()
+    service.client.post("/kbs/open/reread").raise_for_status()
+    assert summary("open") != selected
+
+
+def test_a_base_model_is_refused_for_summaries(service: Running) -> None:
+    problem = refusal(service, "/kbs", {"name": "x", "llms": {"summarise": "base"}})
+    assert "is a base model and cannot be told to summarise" in problem["detail"]
+    unknown = refusal(service, "/kbs", {"name": "x", "llms": {"summarise": "big"}})
+    assert unknown["detail"] == "There is no language model named 'big' (summarise)."
+
+
 def test_openais_parameters_are_used_and_those_that_the_engine_lacks_are_named(
     service: Running, kb: Callable[..., None]
 ) -> None:

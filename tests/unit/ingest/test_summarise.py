@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import InvalidValue, PromptTooLong
 from core.text import sentences, weight
 from core.types import ParsedDocument, Record, Section, Span
 from ingest.summarise import (
@@ -17,8 +19,9 @@ from ingest.summarise import (
     LlmSummariser,
     parts,
 )
-from models.llm.base import Delta, FinishReason, Message
+from models.llm.base import Delta, FinishReason, Message, Role
 from models.llm.sampling import SamplingParams
+from models.llm.tokens import prompt_tokens
 
 LENGTH = 10  # characters of each chunk below
 
@@ -110,14 +113,21 @@ class Listening:
     name = "listening"
     context_tokens = 600
 
-    def __init__(self) -> None:
+    def __init__(self, tokens_each: int | None = None, most: int = 10**9) -> None:
         self.prompt = ""
+        self.tokens_each = tokens_each  # of a character; None: it does not count
+        self.most = most  # characters that it takes
 
     async def stream(
         self, messages: Sequence[Message], params: SamplingParams, schema: object = None
     ) -> AsyncGenerator[Delta, None]:
         self.prompt = messages[0].content
+        if len(self.prompt) > self.most:
+            raise PromptTooLong("It is too long.")
         yield Delta(" A summary.\n", FinishReason.STOP)
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        return self.tokens_each and len(messages[0].content) * self.tokens_each
 
     async def ping(self) -> None:
         return
@@ -132,6 +142,27 @@ async def test_the_model_is_shown_a_text_that_fits_its_context_and_cannot_close_
     assert weight(model.prompt) < model.context_tokens
     assert model.prompt.count("```") == 3  # the instruction's mention, and the two fences
     assert model.prompt.startswith("请")
+
+
+@pytest.mark.parametrize("text", ["年假" * 5000, "1234567890 " * 5000, "Leave is ten days. " * 5000])
+@pytest.mark.parametrize("model", [Listening(), Listening(tokens_each=2)], ids=["estimates", "counts"])
+async def test_whatever_the_text_is_made_of_the_prompt_leaves_room_for_the_summary(
+    model: Listening, text: str
+) -> None:
+    await LlmSummariser(model).summarise(text)
+    room = model.context_tokens - 256
+    assert 0.8 * room < await prompt_tokens(model, [Message(Role.USER, model.prompt)]) <= room
+
+
+async def test_a_prompt_that_the_engine_refuses_all_the_same_is_made_shorter() -> None:
+    model = Listening(most=250)
+    assert await LlmSummariser(model).summarise("年假" * 1000) == "A summary."
+    assert 150 < len(model.prompt) <= 250
+
+
+async def test_a_context_without_room_for_the_instruction_is_an_error_and_not_an_endless_loop() -> None:
+    with pytest.raises(InvalidValue, match="no room for a text"):
+        await LlmSummariser(Listening(tokens_each=100)).summarise("Leave is ten days.")
 
 
 async def test_the_instruction_is_in_the_language_of_the_text() -> None:

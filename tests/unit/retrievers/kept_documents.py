@@ -11,7 +11,7 @@ from core.db.documents import Live
 from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
 from ingest.pipeline import IngestPipeline, Source, Target
-from ingest.summarise import ExtractiveSummariser
+from ingest.summarise import always_extractive
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from retrievers.base import Scope
@@ -66,7 +66,7 @@ async def indexed(
     pipeline = IngestPipeline(
         parse=parse,
         make_chunker=partial(make_chunker, embedder),
-        summariser=ExtractiveSummariser(),
+        summariser_of=always_extractive,
         embedder=embedder,
         stores=LiveStores.of(store),
     )
