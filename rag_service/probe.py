@@ -1,18 +1,21 @@
-"""Which models are configured, do they answer, and how fast?"""
+"""Which models are configured, do they answer, and how fast? Each is asked."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from itertools import pairwise
 
 from pydantic import BaseModel, Field
 
 from core.errors import RagError
 from core.settings import Settings
+from models.embedders.base import Embedder
 from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
+from models.rerankers.base import RerankModel
 
 TRIAL = "Count from one to twenty: one, two, three,"
 TRIAL_PARAMS = SamplingParams(max_new_tokens=32, temperature=0.0)
@@ -32,6 +35,48 @@ class LlmReport(BaseModel):
     problem: str | None = Field(None, description="Why it is not, and what to do.")
     first_token_ms: float | None = Field(None, description="Only where it was tested.")
     tokens_per_s: float | None = Field(None, description="After the first token; only where it was tested.")
+
+
+class SearchModelReport(BaseModel):
+    """The embedder, or the rerank model."""
+
+    name: str = Field(examples=["embedder"])
+    does: str = Field(examples=["embed"])
+    model: str
+    reachable: bool
+    problem: str | None = Field(None, description="Why it is not, and what to do.")
+    first_ms: float | None = Field(None, description="The first question, for which a local model is loaded.")
+    answer_ms: float | None = Field(None, description="The next one.")
+
+
+async def search_models(embedder: Embedder, reranker: RerankModel | None) -> list[SearchModelReport]:
+    """The embedder and, where there is one, the rerank model, asked twice each and closed."""
+    found = [
+        await _search_model("embedder", "embed", embedder, lambda n: embedder.embed_queries([f"{TRIAL} {n}"]))
+    ]
+    if reranker is not None:
+        found.append(
+            await _search_model("reranker", "rerank", reranker, lambda n: reranker.scores(f"{n}", [TRIAL]))
+        )
+    return found
+
+
+async def _search_model(
+    name: str, does: str, model: Embedder | RerankModel, ask: Callable[[int], Awaitable[object]]
+) -> SearchModelReport:
+    times = [time.perf_counter()]
+    try:
+        for number in range(2):
+            await ask(number)
+            times.append(time.perf_counter())
+    except RagError as error:
+        return SearchModelReport(name=name, does=does, model=model.name, reachable=False, problem=str(error))
+    finally:
+        await model.close()
+    first, then = (round((end - start) * 1000, 1) for start, end in pairwise(times))
+    return SearchModelReport(
+        name=name, does=does, model=model.name, reachable=True, first_ms=first, answer_ms=then
+    )
 
 
 async def report(

@@ -12,9 +12,15 @@ from core.errors import InvalidValue
 from models.llm.advise import Advice, Shape, advise
 from rag_service.cli.output import print_json, print_table
 
-app = typer.Typer(help="Show and test the configured models; advise on memory.", no_args_is_help=True)
+app = typer.Typer(help="Show and test the configured models (without a command: test); advise on memory.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        _show(test=True, as_json=False)
 
 
 @app.command("list")
@@ -25,23 +31,25 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def test(as_json: Json = False) -> None:
-    """Ask each model for a short answer and show its speed."""
+    """Ask each model once (for a short answer, vectors, scores) and show its speed."""
     _show(test=True, as_json=as_json)
 
 
 def _show(*, test: bool, as_json: bool) -> None:
     from core.settings import load_settings  # noqa: PLC0415 (loads what only this command needs)
-    from rag_service.probe import LlmReport, report  # noqa: PLC0415
-    from rag_service.wiring import open_llms  # noqa: PLC0415
+    from rag_service.probe import LlmReport, SearchModelReport, report, search_models  # noqa: PLC0415
+    from rag_service.wiring import make_embedder, make_rerank_model, open_llms  # noqa: PLC0415
 
-    async def ask() -> list[LlmReport]:
+    async def ask() -> tuple[list[LlmReport], list[SearchModelReport]]:
         settings = load_settings()
+        others = await search_models(make_embedder(settings), make_rerank_model(settings))
         async with open_llms(settings) as llms:
-            return await report(settings, llms, test=test)
+            return await report(settings, llms, test=test), others
 
-    found = asyncio.run(ask())
+    found, others = asyncio.run(ask())
+    everything: list[LlmReport | SearchModelReport] = [*found, *others]
     if as_json:
-        print_json([each.model_dump() for each in found])
+        print_json([each.model_dump() for each in everything])
     else:
         rows = [
             (
@@ -55,8 +63,17 @@ def _show(*, test: bool, as_json: bool) -> None:
             )
             for each in found
         ]
+        rows += [
+            (
+                each.name,
+                each.does,
+                *(None,) * 4,
+                f"{each.model}: {each.problem or f'answers in {each.first_ms:g} ms, then in {each.answer_ms:g} ms'}",
+            )
+            for each in others
+        ]
         print_table(("name", "does", "context", "at a time", "first token", "tokens/s", "model"), rows)
-    if not all(each.reachable for each in found):
+    if not all(each.reachable for each in everything):
         raise typer.Exit(1)
 
 
