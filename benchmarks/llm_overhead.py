@@ -4,7 +4,9 @@
 
 Runs llama.cpp with the demo's weights and asks it in turn directly (plain HTTP, reading the event stream) and through
 what an answer goes through: `LimitedLLM`, `RetryingLLM` and `OpenAICompatibleLLM`. Every prompt is new, so that nothing
-is answered from the engine's cache. Prints medians, the ratio of first tokens and that of speeds, as JSON.
+is answered from the engine's cache; who is asked first changes from round to round. Each round also hangs up on an
+answer without end, with room for one at a time, and asks again: so long is a place taken after its reader has left.
+Prints medians, the ratio of first tokens and that of speeds, as JSON.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +39,7 @@ CACHE = Path.home() / ".cache" / "rag-service-tests"
 CONTEXT = 2048
 TOKENS = 32
 PARAMS = SamplingParams(max_new_tokens=TOKENS, temperature=0.0)
+ENDLESS = SamplingParams(max_new_tokens=CONTEXT, temperature=0.0)
 FILLER = "The library opens at nine and closes at six. " * 20
 Timing = tuple[float, float]  # seconds to the first token, tokens per second after it
 
@@ -54,16 +59,25 @@ async def main() -> int:
         assert server is not None
         url, key = server._url, server._client.api_key
         async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
-            timings: dict[str, list[Timing]] = {"direct": [], "ours": []}
+            ways: dict[str, Callable[[str], Awaitable[Timing]]] = {
+                "direct": partial(_direct, client, url, key),
+                "ours": partial(_ours, ours),
+            }
+            timings: dict[str, list[Timing]] = {name: [] for name in ways}
+            left: list[float] = []
             for number in range(rounds + 1):
-                direct = await _direct(client, url, key, f"{2 * number}. {FILLER}")
-                through = await _ours(ours, f"{2 * number + 1}. {FILLER}")
-                if number:  # the first round warms up
-                    timings["direct"].append(direct)
-                    timings["ours"].append(through)
+                for name in sorted(ways, reverse=number % 2 == 0):
+                    timings[name].append(await ways[name](f"{number} {name}. {FILLER}"))
+                left.append(await _after_hanging_up(ours))
     finally:
         await engine.close()
-    sys.stdout.write(json.dumps(_summary(timings, rounds), indent=1) + "\n")
+    # The first round warms up.
+    summary = _summary({name: each[1:] for name, each in timings.items()}, rounds)
+    summary["next_first_token_after_hanging_up_ms"] = {
+        "median": round(median(left[1:]) * 1000),
+        "longest": round(max(left[1:]) * 1000),
+    }
+    sys.stdout.write(json.dumps(summary, indent=1) + "\n")
     return 0
 
 
@@ -87,6 +101,19 @@ async def _ours(llm: LLM, prompt: str) -> Timing:
             if delta.text:
                 times.append(time.perf_counter())
     return _timing(start, times)
+
+
+async def _after_hanging_up(llm: LLM) -> float:
+    """Seconds from a reader's leaving to the first token for the next one, whose prompt is short."""
+    async with aclosing(llm.stream([Message(Role.USER, "1, 2, 3,")], ENDLESS)) as deltas:
+        for _ in range(3):
+            await anext(deltas)
+        start = time.perf_counter()
+    async with aclosing(llm.stream([Message(Role.USER, "A, B, C,")], PARAMS)) as deltas:
+        async for delta in deltas:
+            if delta.text:
+                break
+    return time.perf_counter() - start
 
 
 def _timing(start: float, times: list[float]) -> Timing:

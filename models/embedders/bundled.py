@@ -55,8 +55,8 @@ class BundledEmbedder:
     """multilingual-e5-small (4 bit) in this process: 384 dimensions, Chinese and English among 100 languages.
 
     `threads`: CPU threads. The model is loaded at the first call, in about a second; it takes 240 MB, of which
-    50 MB (the word embeddings) are mapped and shared. One text at a time is embedded, in a thread of its own: the
-    event loop stays free, callers take turns, a question waits for one text of each of them at most, and a
+    80 MB (word embeddings, libraries) are mapped and shared. One text at a time is embedded, in a thread of its own:
+    the event loop stays free, callers take turns, a question waits for one text of each of them at most, and a
     vector does not depend on the texts beside it. (Batches were measured: they are slower.) A passage of more
     than 512 tokens gets the mean of its windows' vectors, weighted by length; an empty text the vector of
     the bare prefix, which is near to nothing in particular.
