@@ -254,7 +254,14 @@ class LlmSettings(Group):
 
 class StagesSettings(Group):
     answer: str = Field(DEFAULT_LLM, description="Writes answers.")
-    rewrite: str = Field(DEFAULT_LLM, description="Makes a follow-up question stand on its own.")
+    rewrite: str = Field(
+        DEFAULT_LLM,
+        description="Makes a follow-up question stand on its own, and refines questions (`refine`).",
+    )
+    judge: str = Field(
+        DEFAULT_LLM,
+        description="Says whether passages are enough, and what to search for next (`refine.rounds`).",
+    )
     summarise: str = Field(DEFAULT_LLM, description="Writes summaries of documents.")
 
 

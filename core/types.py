@@ -203,11 +203,12 @@ class Query:
     """A question on its way through the pipeline.
 
     `text` is what the user asked, `searches` are the texts to search for (the rewriter fills them; the
-    first is the standalone question).
+    first is the standalone question). `imagined` is a passage that might answer it: it is searched near that, too.
     """
 
     text: str
     searches: tuple[str, ...]
+    imagined: str = ""
 
     @property
     def standalone(self) -> str:

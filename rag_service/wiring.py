@@ -61,6 +61,7 @@ from models.llm.sampling import SamplingParams
 from models.rerankers.base import RerankModel
 from rag_service.answering.extractive import ExtractiveGenerator
 from rag_service.answering.generate import CompletionGenerator, Generator, LlmGenerator
+from rag_service.answering.judge import Judge, LlmJudge
 from rag_service.answering.pipeline import AnsweringPipeline
 from rag_service.answering.prompt import Prompts
 from rag_service.answering.support import AnyPassage, CoverageAndCosine, SupportCheck, Thresholds
@@ -74,6 +75,7 @@ from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
+from retrievers.refine import LlmRefiner, Refiner, RefineRules
 from retrievers.rewrite import FollowUpRules, LlmRewriter
 from retrievers.route import KbRouter
 from retrievers.two_stage import TwoStageRetriever
@@ -348,11 +350,24 @@ def make_generator(s: LlmSettings, llm: LLM | None, prompts: Prompts) -> Generat
     return kind(llm, params, prompts, compressor=SentenceCompressor(), orderer=BestAtBothEnds())
 
 
+def _instructed(llm: LLM | None) -> LLM | None:
+    """The model if it can be told to do something: a base model continues texts."""
+    return None if llm is None or llm.prompt_style == "completion" else llm
+
+
 def make_rewriter(llm: LLM | None) -> Rewriter:
-    # A base model continues texts; it cannot be told to rewrite a question.
-    if llm is None or llm.prompt_style == "completion":
-        return FollowUpRules()
-    return LlmRewriter(llm)
+    model = _instructed(llm)
+    return LlmRewriter(model) if model else FollowUpRules()
+
+
+def make_refiner(llm: LLM | None) -> Refiner:
+    model = _instructed(llm)
+    return LlmRefiner(model) if model else RefineRules()
+
+
+def make_judge(llm: LLM | None) -> Judge | None:
+    model = _instructed(llm)
+    return LlmJudge(model) if model else None
 
 
 def _recursive(packer: Packer, embedder: Embedder, c: Chunking) -> Chunker:
@@ -442,6 +457,8 @@ class ApiServices:
     llms: Mapping[str, LLM | None]
     generators: Mapping[str, Generator]
     rewriters: Mapping[str, Rewriter]
+    refiners: Mapping[str, Refiner]
+    judges: Mapping[str, Judge | None]
     intake: Intake
     signals: Signals
     answering: AnsweringPipeline
@@ -490,6 +507,8 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
                 name: make_generator(settings.all_llms[name], llm, prompts) for name, llm in llms.items()
             },
             rewriters={name: make_rewriter(llm) for name, llm in llms.items()},
+            refiners={name: make_refiner(llm) for name, llm in llms.items()},
+            judges={name: make_judge(llm) for name, llm in llms.items()},
             intake=Intake(database, files),
             signals=signals,
             answering=answering,

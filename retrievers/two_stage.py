@@ -81,7 +81,7 @@ class TwoStageRetriever:
     ) -> Retrieved:
         if scope.document_ids == ():
             return Retrieved((), {"candidates": 0})
-        vectors = await self._embedder.embed_queries(query.searches)
+        vectors = await self._vectors(query)
         found = await asyncio.gather(
             *(
                 self._search(text, vector, scope, mode=mode, pool=pool, recursive=recursive)
@@ -95,6 +95,14 @@ class TwoStageRetriever:
                 best[passage.record.id] = passage
         ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))[:pool]
         return Retrieved(tuple(ranked), {"candidates": len(best), "mode": mode.value, "recursive": recursive})
+
+    async def _vectors(self, query: Query) -> Sequence[Vector]:
+        """One for each search; with an imagined passage, between the question and it (the mean, as HyDE has it)."""
+        vectors = list(await self._embedder.embed_queries(query.searches))
+        if query.imagined:
+            between = vectors[0] + (await self._embedder.embed_passages([query.imagined]))[0]
+            vectors[0] = between / float((between @ between) ** 0.5)
+        return vectors
 
     async def _search(
         self, text: str, vector: Vector, scope: Scope, *, mode: Mode, pool: int, recursive: bool

@@ -262,7 +262,8 @@ with more operators: [steer the search](howto/search.md).
 
 **Streams** are server-sent events. `…/jobs/{job_id}/events` sends `progress` (data: the job) until the job is over.
 `…/ask` with `"stream": true` sends `delta` (`{"text": …}`, marks such as `[1]` included), `citation` (before the
-delta with its first mark), and ends with `done` (the whole response) or `error` (a problem).
+delta with its first mark), and ends with `done` (the whole response) or `error` (a problem). With `refine.rounds` it
+begins with a `step` after each search (`round`, `question`, `passages`, `enough`, `next_question`).
 
 **Ids of a citation.** `start` and `end` count characters (Unicode code points) of the document's parsed text, which
 `GET …/documents/{document_id}/text` returns; `quote` is exactly the text between them.

@@ -131,6 +131,14 @@ async def insert_new(
     await session.execute(insert(table).values(list(rows)).on_conflict_do_nothing())
 
 
+async def languages(session: AsyncSession, kb_ids: Collection[str]) -> set[str]:
+    """In which languages (`zh`, `en`) documents of the knowledge bases are that can be found."""
+    query = select(Document.language).where(
+        Document.kb_id.in_(kb_ids), Document.live_revision.is_not(None), Document.language.is_not(None)
+    )
+    return {found for found in (await session.execute(query.distinct())).scalars() if found}
+
+
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:
     """Keep the parsed text of a revision (again is fine)."""
     await session.merge(

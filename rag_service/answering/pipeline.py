@@ -1,6 +1,6 @@
 """From a question to a cited answer.
 
-rewrite → filter → retrieve → rerank → expand → generate → cite
+rewrite → filter → refine → retrieve → rerank → expand → (judge → retrieve → …) → generate → cite
 
 The generator compresses and orders the passages and makes the prompts, as its answer mode needs them.
 Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace.
@@ -9,19 +9,23 @@ A stage that only improves the answer may fail: it is left out and the answer sa
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import chain, zip_longest
 
 from core.db import documents
 from core.db.session import Database
 from core.errors import ModelError, RagError, Unavailable
-from core.text import is_cjk
+from core.text import is_cjk, language
 from core.types import Citation, ParsedDocument, Passage, Query
 from models.llm.base import FinishReason, Usage
 from models.llm.sampling import NONE_GIVEN, SamplingParams, warnings
 from rag_service.answering.citations import Attributor, CitedText, CitingStream, Verifier
 from rag_service.answering.generate import Generator
+from rag_service.answering.judge import Judge, Verdict
 from rag_service.answering.prompt import Prompts
 from rag_service.answering.support import SupportCheck
 from rag_service.answering.task import AnswerMode, Task
@@ -31,6 +35,7 @@ from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
+from retrievers.refine import Refined, Refinement, Refiner, RefineRules, Search, Technique
 from retrievers.rewrite import FollowUpRules
 from retrievers.route import KbRouter
 from retrievers.structure import Structure
@@ -42,10 +47,12 @@ NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found i
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """Who rewrites the question, and who writes the answer."""
+    """Who rewrites the question, who writes the answer, who refines it and who judges what was found (None: nobody)."""
 
     rewriter: Rewriter
     generator: Generator
+    refiner: Refiner = field(default_factory=RefineRules)
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ class Ask:
     mode: Mode
     writers: Writers
     structure: Structure = field(default_factory=Structure)
+    refinement: Refinement = field(default_factory=Refinement)
     where: Filter | None = None
     route: bool = False
     unreachable: tuple[str, ...] = ()  # what `scopes` lacks, in words
@@ -87,9 +95,38 @@ class Answer:
     trace: Trace
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of several searches is over: its number from 1, what it asked, and how many passages there are by now.
+
+    `enough` is what the judge says of them (None: not asked, it was the last round), `next_question` what comes next.
+    """
+
+    round: int
+    question: str
+    passages: int
+    enough: bool | None
+    next_question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """What one search found, best first."""
+
+    search: Search
+    passages: Sequence[Passage]
+
+
 @dataclass(slots=True)
-class _Search:
-    query: Query
+class _Finding:
+    """What is found by now, and where it is looked for."""
+
+    ask: Ask
+    trace: Trace
+    query: Query = field(init=False)
+    scopes: tuple[Scope, ...] = ()
+    overview: Sequence[Passage] = ()
+    rankings: list[_Ranking] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
     found: bool = False
 
@@ -122,7 +159,11 @@ class AnsweringPipeline:
 
     async def search(self, ask: Ask, trace: Trace) -> list[Passage]:
         """The best passages, best first."""
-        return (await self._search(ask, trace)).passages
+        finding = _Finding(ask, trace)
+        async with aclosing(self._find(finding)) as steps:
+            async for _ in steps:
+                pass
+        return finding.passages
 
     async def answer(self, ask: Ask) -> Answer:
         """The whole answer at once."""
@@ -132,15 +173,18 @@ class AnsweringPipeline:
                     return event
         raise ModelError("The model's answer broke off.")
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[CitedText | Answer, None]:
-        """Pieces of the answer as they come, then the whole `Answer` as the last item."""
+    async def stream(self, ask: Ask) -> AsyncGenerator[Step | CitedText | Answer, None]:
+        """The steps of a search in rounds, pieces of the answer as they come, the whole `Answer` as the last item."""
         generator = ask.writers.generator
         # What cannot be done is refused before any work.
         generator.check_mode(ask.answer_mode)
         params = generator.effective(ask.params)
         self._prompts.resolve(ask.question, ask.template)
         trace = Trace(warnings=[*ask.warnings, *warnings(params)])
-        search = await self._search(ask, trace)
+        search = _Finding(ask, trace)
+        async with aclosing(self._find(search)) as steps:
+            async for step in steps:
+                yield step
         if not search.found:
             yield CitedText(_not_found(ask.question))
             yield _nothing(ask.question, generator.name, trace)
@@ -185,30 +229,139 @@ class AnsweringPipeline:
             trace=trace,
         )
 
-    async def _search(self, ask: Ask, trace: Trace) -> _Search:
+    async def _find(self, finding: _Finding) -> AsyncGenerator[Step, None]:
+        """Fills `finding`; yields a step after each search, if there may be several rounds."""
+        ask, trace, begun = finding.ask, finding.trace, time.monotonic()
         with trace.stage("rewrite", inputs=1 + len(ask.history)) as stage:
-            query = await self._rewrite(ask, trace)
+            finding.query = query = await self._rewrite(ask, trace)
             stage.outputs = len(query.searches)
             stage.notes = {"searches": list(query.searches)}
-        scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
-        overview = await self._whole_documents(query, ask, scopes, trace)
+        finding.scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
+        finding.overview = await self._whole_documents(query, ask, finding.scopes, trace)
+        for search in await self._refine(finding):
+            await self._add(search, finding)
+        await self._expand(finding)
+        if ask.refinement.rounds > 1:
+            async with aclosing(self._rounds(finding, begun + ask.refinement.seconds)) as steps:
+                async for step in steps:
+                    yield step
+        with trace.stage("support", inputs=len(finding.passages)) as stage:
+            finding.found = bool(finding.overview) or self._supported(finding)
+            stage.outputs = int(finding.found)
+
+    async def _rounds(self, finding: _Finding, deadline: float) -> AsyncGenerator[Step, None]:
+        """Searches on for what the judge misses, until it is enough or rounds or time are spent."""
+        asked = [finding.query.standalone]
+        for number in range(1, finding.ask.refinement.rounds):
+            verdict = await self._judge(finding, asked, deadline)
+            if verdict is None:
+                return
+            following = "" if verdict.enough else verdict.next_question
+            yield Step(number, asked[-1], len(finding.passages), verdict.enough, following)
+            if not following:
+                return
+            asked.append(following)
+            await self._add(Search(Query(finding.query.text, (following,)), "next"), finding)
+            await self._expand(finding)
+        yield Step(len(asked), asked[-1], len(finding.passages), None)
+
+    async def _judge(self, finding: _Finding, asked: Sequence[str], deadline: float) -> Verdict | None:
+        """None if there is no verdict: the trace's `degraded` says why."""
+        judge, trace = finding.ask.writers.judge, finding.trace
+        if judge is None:
+            trace.degraded.append(
+                "judge: more than one round needs a language model that follows instructions (stages.judge)"
+            )
+            return None
+        with trace.stage("judge", inputs=len(finding.passages)) as stage:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    verdict = await judge.judge(finding.query.standalone, finding.passages, asked)
+            except TimeoutError:
+                trace.degraded.append(f"judge: no time left after {len(asked)} rounds")
+                return None
+            except (ModelError, Unavailable) as error:
+                trace.degraded.append(f"judge: {error.message}")
+                return None
+            stage.outputs = int(verdict.enough)
+            stage.notes = {"round": len(asked), **verdict.model_dump()}
+        return verdict
+
+    async def _refine(self, finding: _Finding) -> tuple[Search, ...]:
+        query, trace, techniques = finding.query, finding.trace, finding.ask.refinement.techniques
+        if Technique.TRANSLATE in techniques and not await self._other_language(finding):
+            techniques -= {Technique.TRANSLATE}
+        if not techniques:
+            return (Search(query),)
+        with trace.stage("refine", inputs=len(techniques)) as stage:
+            refined = await self._refined(query, techniques, finding)
+            if refined.lacking:
+                trace.degraded.append(
+                    f"refine: {', '.join(refined.lacking)} needs a language model that follows instructions "
+                    "(stages.rewrite)"
+                )
+            stage.outputs = len(refined.searches)
+            stage.notes = {
+                "techniques": sorted(techniques),
+                "searches": [
+                    {
+                        "technique": search.technique or "question",
+                        "searches": [search.query.imagined]
+                        if search.query.imagined
+                        else search.query.searches,
+                    }
+                    for search in refined.searches
+                ],
+            }
+        return refined.searches
+
+    async def _refined(self, query: Query, techniques: frozenset[Technique], finding: _Finding) -> Refined:
+        try:
+            return await finding.ask.writers.refiner.refine(query, techniques)
+        except (ModelError, Unavailable) as error:
+            finding.trace.degraded.append(f"refine: {error.message}")
+            return Refined((Search(query),))
+
+    async def _other_language(self, finding: _Finding) -> bool:
+        """Whether documents are in another language than the question."""
+        async with self._database.transaction() as session:
+            known = await documents.languages(session, [scope.kb_id for scope in finding.scopes])
+        return bool(known - {language(finding.query.standalone)})
+
+    async def _add(self, search: Search, finding: _Finding) -> None:
+        """One search: its candidates, reranked."""
+        ask, trace, query = finding.ask, finding.trace, search.query
         with trace.stage("retrieve", inputs=len(query.searches)) as stage:
-            retrieved = await self._retrieve(query, ask, scopes)
+            retrieved = await self._retrieve(query, ask, finding.scopes)
             stage.outputs = len(retrieved.passages)
             stage.notes = dict(retrieved.notes)
+            if search.technique:
+                stage.notes |= {"technique": search.technique, "question": query.standalone}
         with trace.stage("rerank", inputs=len(retrieved.passages)) as stage:
             most = self._expander.wanted(retrieved.passages, ask.top_k, ask.structure)
             ranked = await self._rerank(query, retrieved.passages, most, trace)
             stage.outputs = len(ranked)
-        with trace.stage("expand", inputs=len(ranked)) as stage:
+        finding.rankings.append(_Ranking(search, ranked))
+
+    async def _expand(self, finding: _Finding) -> None:
+        """The passages that all rankings make together; those that stand for whole documents come first."""
+        ask, overview = finding.ask, finding.overview
+        ranked = _alternated([ranking.passages for ranking in finding.rankings])
+        with finding.trace.stage("expand", inputs=len(ranked)) as stage:
             expanded = await self._expander.expand(ranked, top_k=ask.top_k, how=ask.structure)
-            passages = [*overview, *expanded.passages][: max(ask.top_k, len(overview))]
+            finding.passages = [*overview, *expanded.passages][: max(ask.top_k, len(overview))]
             stage.outputs = len(expanded.passages)
             stage.notes = dict(expanded.notes)
-        with trace.stage("support", inputs=len(passages)) as stage:
-            found = bool(overview) or self._support.supported(query.standalone, passages)
-            stage.outputs = int(found)
-        return _Search(query, passages, found)
+
+    def _supported(self, finding: _Finding) -> bool:
+        """Whether a search that asks what the user asked found what can answer it."""
+        if len(finding.rankings) == 1:
+            return self._support.supported(finding.query.standalone, finding.passages)
+        return any(
+            self._support.supported(search.query.standalone, ranking.passages[: finding.ask.top_k])
+            for ranking in finding.rankings
+            if (search := ranking.search).asks
+        )
 
     async def _route(self, query: Query, ask: Ask, trace: Trace) -> tuple[Scope, ...]:
         if not ask.route:
@@ -287,6 +440,15 @@ class AnsweringPipeline:
                 for document_id, revision in revisions.items()
             }
         return {document_id: text for document_id, text in found.items() if text is not None}
+
+
+def _alternated(rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
+    """The best of each, then the second of each, and so on; every chunk once."""
+    distinct: dict[str, Passage] = {}
+    for passage in chain.from_iterable(zip_longest(*rankings)):
+        if passage is not None:
+            distinct.setdefault(passage.record.id, passage)
+    return list(distinct.values())
 
 
 def _not_found(question: str) -> str:

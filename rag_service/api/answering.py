@@ -38,7 +38,12 @@ def answering_of(services: ApiServices, wishes: Mapping[str, Any]) -> Answering:
                 hint=f"There are: {', '.join(services.llms)}.",
             )
     return Answering(
-        Writers(services.rewriters[stages["rewrite"]], services.generators[stages["answer"]]),
+        Writers(
+            services.rewriters[stages["rewrite"]],
+            services.generators[stages["answer"]],
+            services.refiners[stages["rewrite"]],
+            services.judges[stages["judge"]],
+        ),
         SamplingParams.model_validate(wishes.get("params", {})),
         AnswerMode(wishes.get("answer_mode") or services.settings.answer.mode),
     )

@@ -18,7 +18,7 @@ from core.types import Citation, Passage
 from models.embedders.base import refuse_other_embedder
 from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
-from rag_service.answering.pipeline import Answer, Ask
+from rag_service.answering.pipeline import Answer, Ask, Step
 from rag_service.answering.task import AnswerMode
 from rag_service.answering.trace import Trace
 from rag_service.api import schemas
@@ -30,6 +30,7 @@ from rag_service.wiring import ApiServices
 from retrievers.base import Mode, Scope, Turn
 from retrievers.fields import declared
 from retrievers.filter_json import parse_filter
+from retrievers.refine import RefineChoice, Refinement
 from retrievers.structure import Structure, StructureChoice
 from stores.filters import And, Filter, In
 
@@ -64,8 +65,8 @@ async def search_several(
 async def ask(
     services: Services, key: AnyKey, kb: str, body: schemas.AskRequest, request: Request
 ) -> schemas.AskResponse:
-    """A cited answer. With `stream`, server-sent events: `citation` and `delta` as the answer comes,
-    `done` with the whole response, or `error` with a problem."""
+    """A cited answer. With `stream`, server-sent events: `step` after each search of several, `citation` and `delta`
+    as the answer comes, `done` with the whole response, or `error` with a problem."""
     found_kb = await find_kb(services, kb)
     history = await read_history(services, key, found_kb, body.conversation_id)
     exchange = _Exchange(services, key, found_kb, body, Links(services, request))
@@ -100,6 +101,7 @@ async def _search(
         filters=body.filters,
         tree=body.filter,
         structure=body.structure,
+        refine=body.refine,
         route=route,
     )
     trace = Trace()
@@ -130,6 +132,7 @@ async def _answer(
         filters=body.filters,
         tree=body.filter,
         structure=body.structure,
+        refine=body.refine,
         template=body.template,
         history=history,
         params=body.params,
@@ -170,7 +173,7 @@ class _Exchange:
         return response
 
     async def events(
-        self, first: CitedText | Answer, rest: AsyncGenerator[CitedText | Answer, None]
+        self, first: Step | CitedText | Answer, rest: AsyncGenerator[Step | CitedText | Answer, None]
     ) -> AsyncGenerator[dict[str, Any], None]:
         try:
             async with aclosing(rest):
@@ -182,7 +185,9 @@ class _Exchange:
         except Exception as error:  # the status line is out: the stream itself must say it
             yield {"event": "error", "data": problem_of(error).model_dump_json(exclude_none=True)}
 
-    async def _show(self, item: CitedText | Answer) -> list[dict[str, Any]]:
+    async def _show(self, item: Step | CitedText | Answer) -> list[dict[str, Any]]:
+        if isinstance(item, Step):
+            return [{"event": "step", "data": schemas.Step(**asdict(item)).model_dump_json()}]
         if isinstance(item, Answer):
             done = await self.finish(item)
             return [{"event": "done", "data": done.model_dump_json()}]
@@ -233,6 +238,7 @@ async def make_ask(
     filters: Filters | None = None,
     tree: dict[str, Any] | None = None,
     structure: StructureChoice | None = None,
+    refine: RefineChoice | None = None,
     template: str | None = None,
     history: tuple[Turn, ...] = (),
     params: SamplingParams | None = None,
@@ -256,6 +262,7 @@ async def make_ask(
         pool=max(defaults.pool, top_k or 0),
         mode=Mode(mode or defaults.mode),
         structure=Structure.chosen(own.get("structure"), structure),
+        refinement=Refinement.chosen(own.get("refine"), refine),
         where=_where(filters, tree),
         route=route,
         unreachable=unreachable,

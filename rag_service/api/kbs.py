@@ -18,6 +18,7 @@ from rag_service.api.jobs import job_schema
 from rag_service.new_kb import new_kb
 from rag_service.wiring import ApiServices, make_chunker
 from retrievers.fields import declared
+from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
@@ -34,6 +35,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         dimensions=kb.dim,
         chunking=Chunking.of_kb(kb.settings),
         structure=StructureChoice.model_validate(kb.settings.get("structure", {})),
+        refine=RefineChoice.model_validate(kb.settings.get("refine", {})),
         fields=list(declared(kb.settings.get("fields", ()))),
         llms=kb.settings.get("llms", {}),
         params=SamplingParams.model_validate(kb.settings.get("params", {})),
@@ -83,7 +85,9 @@ def _set_options(services: ApiServices, kb: KnowledgeBase, body: schemas.KbOptio
     """Keep what the request says about cutting and searching; what it does not say stays."""
     if body.chunking is not None:
         make_chunker(services.embedder, body.chunking)  # raises what is wrong before anything is read
-    options = body.model_dump(mode="json", include={"chunking", "structure", "fields"}, exclude_none=True)
+    options = body.model_dump(
+        mode="json", include={"chunking", "structure", "refine", "fields"}, exclude_none=True
+    )
     kb.settings = {**kb.settings, **options}
 
 

@@ -28,7 +28,7 @@ from core.types import Citation
 from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
 from rag_service.answering.generate import Generator
-from rag_service.answering.pipeline import Answer, Ask
+from rag_service.answering.pipeline import Answer, Ask, Step
 from rag_service.api.answering import answering_of
 from rag_service.api.ask import Links, find_kb, make_ask, own_settings, reachable_kbs
 from rag_service.api.deps import AnyKey, Services
@@ -37,6 +37,7 @@ from rag_service.api.presence import while_present
 from rag_service.api.schemas import Body
 from rag_service.wiring import ApiServices
 from retrievers.base import Turn
+from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
@@ -77,6 +78,7 @@ class Retrieval(BaseModel):
     filters: dict[str, str | int | float | bool | list[str]] | None = None
     filter: dict[str, Any] | None = None
     structure: StructureChoice | None = None
+    refine: RefineChoice | None = None
 
 
 class ChatRequest(Body):
@@ -154,14 +156,17 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         filters=body.retrieval.filters,
         tree=body.retrieval.filter,
         structure=body.retrieval.structure,
+        refine=body.retrieval.refine,
         history=history[-services.settings.answer.history_turns :] if history else (),
         params=params,
         warnings=left_out,
     )
     chat = _Chat(ask, Links(services, request), body)
     if not body.stream:
-        return await chat.plain(await while_present(request, _collect(services.answering.stream(ask))))
-    items = services.answering.stream(ask)
+        return await chat.plain(
+            await while_present(request, _collect(_answered(services.answering.stream(ask))))
+        )
+    items = _answered(services.answering.stream(ask))
     first = await while_present(
         request, anext(items)
     )  # what fails before the first word gets its own HTTP status
@@ -205,6 +210,16 @@ def split_messages(messages: Sequence[ChatMessage]) -> tuple[str, tuple[Turn, ..
             turns.append(Turn(question, message.text))
             question = None
     return spoken[-1].text.strip(), tuple(turns)
+
+
+async def _answered(
+    items: AsyncGenerator[Step | CitedText | Answer, None],
+) -> AsyncGenerator[CitedText | Answer, None]:
+    """The answer's items; OpenAI's protocol has no place for the steps before it."""
+    async with aclosing(items):
+        async for item in items:
+            if not isinstance(item, Step):
+                yield item
 
 
 async def _collect(items: AsyncGenerator[CitedText | Answer, None]) -> list[CitedText | Answer]:

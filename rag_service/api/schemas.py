@@ -11,6 +11,7 @@ from ingest.chunkers.base import Chunking
 from models.llm.sampling import SamplingParams
 from rag_service.answering.task import AnswerMode
 from retrievers.fields import DeclaredField
+from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
 from stores.checks import check_text
 
@@ -104,6 +105,11 @@ class KbOptions(Request):
         description="What the search does with the structure of documents, where a request does not say: the whole "
         "object, not a part of it.",
     )
+    refine: RefineChoice | None = Field(
+        None,
+        description="What else is searched for than the question, where a request does not say: the whole object, not "
+        "a part of it.",
+    )
     fields: list[DeclaredField] | None = Field(
         None,
         max_length=50,
@@ -116,7 +122,13 @@ class StageLlms(Request):
 
     answer: str | None = Field(None, max_length=64, description="Writes answers.", examples=["default"])
     rewrite: str | None = Field(
-        None, max_length=64, description="Makes follow-ups stand alone.", examples=["small"]
+        None,
+        max_length=64,
+        description="Makes follow-ups stand alone; refines questions.",
+        examples=["small"],
+    )
+    judge: str | None = Field(
+        None, max_length=64, description="Says whether passages are enough (`refine.rounds`)."
     )
     summarise: str | None = Field(
         None,
@@ -172,6 +184,7 @@ class Kb(BaseModel):
     dimensions: int = Field(examples=[384])
     chunking: Chunking
     structure: StructureChoice
+    refine: RefineChoice
     fields: list[DeclaredField]
     llms: dict[str, str] = Field(description="Language models it chose, by stage.")
     params: SamplingParams
@@ -466,6 +479,9 @@ class SearchRequest(Request):
         None,
         description="What the search does with the structure of documents; null: as the knowledge base says.",
     )
+    refine: RefineChoice | None = Field(
+        None, description="What else is searched for than the question; null: as the knowledge base says."
+    )
     trace: bool = False
 
 
@@ -523,7 +539,10 @@ class AskRequest(Request):
         pattern=CONVERSATION,
         description="Continues this conversation, or starts it under this id. Without: no history.",
     )
-    stream: bool = Field(False, description="Answer as server-sent events: `delta`, `citation`, `done`.")
+    stream: bool = Field(
+        False,
+        description="Answer as server-sent events: `step` (of `refine.rounds`), `delta`, `citation`, `done`.",
+    )
     top_k: int | None = Field(None, ge=1, le=50)
     mode: Mode | None = None
     filters: Filters | None = None
@@ -531,6 +550,9 @@ class AskRequest(Request):
     structure: StructureChoice | None = Field(
         None,
         description="What the search does with the structure of documents; null: as the knowledge base says.",
+    )
+    refine: RefineChoice | None = Field(
+        None, description="What else is searched for than the question; null: as the knowledge base says."
     )
     template: str | None = Field(
         None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."
@@ -569,6 +591,16 @@ class Delta(BaseModel):
     """Data of a `delta` event: the next piece of the answer, marks included."""
 
     text: str
+
+
+class Step(BaseModel):
+    """Data of a `step` event: one search of several is over."""
+
+    round: int
+    question: str = Field(description="What it searched for.")
+    passages: int = Field(description="How many there are by now.")
+    enough: bool | None = Field(description="What the judge says of them; null after the last round.")
+    next_question: str = Field(description="What is searched for next; empty: nothing.")
 
 
 class AskResponse(BaseModel):
