@@ -7,13 +7,17 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
+from core.errors import PromptTooLong
 from core.text import is_cjk, question_terms
 from core.types import Query
 from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
 from models.llm.structured import complete_json
+from models.llm.tokens import prompt_tokens
 from retrievers.base import Turn
 
+PARAMS = SamplingParams(max_new_tokens=256, temperature=0.0)
+ROOM = 256 + 128  # tokens that the prompt leaves to the answer and to words about its shape
 LONGEST_QUESTION = 500  # characters of a rewritten question; a longer one is not a question
 # Words that point back at something said before.
 _POINTS_BACK = re.compile(
@@ -92,12 +96,18 @@ class LlmRewriter:
         by_rules = await self._rules.rewrite(question, history)
         if not history:
             return by_rules
-        language = "zh" if is_cjk(question) else "en"
-        said = "\n".join(f"Q: {turn.question}\nA: {turn.answer[:400]}" for turn in history)
-        prompt = INSTRUCTION[language].format(history=said, question=question)
-        params = SamplingParams(max_new_tokens=256, temperature=0.0)
-        answer = await complete_json(self._llm, [Message(Role.USER, prompt)], Rewritten, params)
+        answer = await complete_json(self._llm, await self._prompt(question, history), Rewritten, PARAMS)
         rewritten = " ".join(answer.question.split()).strip('"“” ')
         if not 0 < len(rewritten) <= LONGEST_QUESTION:
             return by_rules
         return Query(question, (rewritten,))
+
+    async def _prompt(self, question: str, history: Sequence[Turn]) -> list[Message]:
+        """The prompt with the latest turns, as many as fit. Raises `PromptTooLong` if not one does."""
+        instruction = INSTRUCTION["zh" if is_cjk(question) else "en"]
+        for first in range(len(history)):
+            said = "\n".join(f"Q: {turn.question}\nA: {turn.answer[:400]}" for turn in history[first:])
+            messages = [Message(Role.USER, instruction.format(history=said, question=question))]
+            if await prompt_tokens(self._llm, messages) <= self._llm.context_tokens - ROOM:
+                return messages
+        raise PromptTooLong(f"{self._llm.name} has no room for the question and the one before it.")

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from core.errors import ModelError
-from models.llm.base import Delta, FinishReason, Message
+from core.errors import ModelError, PromptTooLong
+from models.llm.base import Delta, FinishReason, Message, Role
 from models.llm.presets import OLLAMA
 from models.llm.sampling import SamplingParams
+from models.llm.tokens import estimated_tokens
 from retrievers.base import Turn
 from retrievers.rewrite import LONGEST_QUESTION, AsIs, FollowUpRules, LlmRewriter
 
@@ -82,6 +83,9 @@ class Saying:
         self.prompts.append(messages[0].content)
         yield Delta(self.text, FinishReason.STOP)
 
+    async def count_tokens(self, messages: Sequence[Message]) -> int | None:
+        return None
+
     async def ping(self) -> None:
         return
 
@@ -97,6 +101,22 @@ async def test_the_model_resolves_a_follow_up_from_the_conversation() -> None:
     [prompt] = model.prompts
     assert "Q: How long is parental leave?\nA: 16 weeks." in prompt
     assert prompt.endswith("New question: Who pays for it?")
+
+
+async def test_of_a_long_conversation_the_model_reads_the_last_turns_that_fit() -> None:
+    model = Saying('{"question": "Who pays for parental leave?"}')
+    history = [Turn(f"Question {n} is {'long ' * 400}", f"Answer {n}.") for n in range(9)]
+    await LlmRewriter(model).rewrite("Who pays for it?", history)
+    [prompt] = model.prompts
+    assert estimated_tokens([Message(Role.USER, prompt)]) <= model.context_tokens - 256
+    assert ["Answer 8." in prompt, "Answer 5." in prompt, "Answer 2." in prompt] == [True, True, False]
+
+
+async def test_a_turn_that_does_not_fit_is_an_error_that_the_pipeline_reports() -> None:
+    saying = Saying("unused")
+    with pytest.raises(PromptTooLong, match="saying has no room"):
+        await LlmRewriter(saying).rewrite("Who pays for it?", [Turn("long " * 4000, "Yes.")])
+    assert saying.prompts == []
 
 
 async def test_the_model_is_not_asked_without_a_conversation() -> None:
