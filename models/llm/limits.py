@@ -73,7 +73,8 @@ class RetryingLLM(Wrapped):
                     yield delta
             return
         except (ModelUnavailable, ModelBrokeOff) as error:
-            pause_s = error.retry_after_s or PAUSE_S
+            # Of this error, if the engine said so: that of its class is for clients.
+            pause_s = vars(error).get("retry_after_s") or PAUSE_S
             if begun or pause_s > LONGEST_PAUSE_S:
                 raise
             log.warning("%s; trying once more", error.message)

@@ -111,7 +111,10 @@ class OllamaLLM:
             finally:
                 await parts.aclose()
         if last is None or not last.done:
-            raise self._broke_off("it closed the stream without a finish reason")
+            raise self._broke_off(
+                "it closed the stream without a finish reason",
+                "It does so when a model repeats one token: set repetition_penalty.",
+            )
         yield Delta(finish_reason=self._finish_reason(last), usage=_usage(last))
 
     async def _start(
@@ -135,8 +138,8 @@ class OllamaLLM:
         except ValueError:
             raise ModelError(f"{self.name} ended the answer early: {last.done_reason}.") from None
 
-    def _broke_off(self, why: object) -> ModelError:
-        return ModelBrokeOff(f"{self.name} at {self._url} broke off: {why}.")
+    def _broke_off(self, why: object, hint: str | None = None) -> ModelError:
+        return ModelBrokeOff(f"{self.name} at {self._url} broke off: {why}.", hint=hint)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -74,7 +74,7 @@ class Preset:
         if chat or not self.chat_only:
             return self
         names = {ours: theirs for ours, theirs in self.names.items() if ours not in self.chat_only}
-        return replace(self, names=names)
+        return replace(self, names=names, title=f"{self.title} with prompt_style completion")
 
     def refuse(self, params: SamplingParams) -> None:
         """Raise `InvalidValue` for a parameter that the engine lacks, naming the engines that have it."""

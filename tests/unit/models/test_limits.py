@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import ModelBrokeOff, ModelError, ModelTimeout, ModelUnavailable, RagError
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, complete
-from models.llm.limits import LimitedLLM, RetryingLLM
+from models.llm.limits import PAUSE_S, LimitedLLM, RetryingLLM
 from models.llm.sampling import SamplingParams
 
 PATIENT_S = 30.0
@@ -154,6 +154,23 @@ async def test_an_engine_that_fails_before_the_answer_begins_is_asked_once_more(
     assert len(inner.begun) == 2
     with pytest.raises(type(error)):
         await ask(RetryingLLM(FailingLLM(error, times=2)), "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "pause_s"),
+    [(ModelUnavailable("away"), PAUSE_S), (ModelUnavailable("busy", retry_after_s=3.0), 3.0)],
+)
+async def test_the_second_try_comes_at_once_unless_the_engine_asks_for_patience(
+    error: RagError, pause_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("models.llm.limits.asyncio.sleep", slept)
+    await ask(RetryingLLM(FailingLLM(error, times=1)), "x")
+    assert pauses == [pause_s]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,10 @@ RECORDED: list[tuple[Preset, SamplingParams, dict[str, Any]]] = [
 def test_what_an_engine_has_in_chats_only_is_refused_where_it_continues_plain_text() -> None:
     beams = SamplingParams(num_beams=4)
     assert VLLM.of_style(chat=True).lacking(beams) == []
-    assert VLLM.of_style(chat=False).lacking(beams) == ["num_beams"]
+    continuing = VLLM.of_style(chat=False)
+    assert continuing.lacking(beams) == ["num_beams"]
+    with pytest.raises(InvalidValue, match="vLLM with prompt_style completion has no parameter num_beams"):
+        continuing.refuse(beams)
     assert LLAMA_CPP.of_style(chat=False) is LLAMA_CPP
 
 
