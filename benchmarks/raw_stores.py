@@ -74,7 +74,10 @@ class RawPgVector(RawClient):
     async def dense(self, vector: Vector, k: int, where: Filter | None, matching: int) -> Request:
         params: Params = {"vector": PgVector(vector), "k": k}
         way = pgvector._Way.EXACT if matching <= pgvector.EXACT_ROWS else pgvector._Way.HNSW
-        return self._sends(pgvector._dense_query(self._index, sql_condition(where, params), way), params)
+        shape = pgvector._Shape(vector.size, half=False)
+        return self._sends(
+            pgvector._dense_query(self._index, sql_condition(where, params), way, shape), params
+        )
 
     async def text(self, terms: Sequence[str], k: int) -> Request:
         hashes = [pgvector._hash(term) for term in terms]

@@ -81,6 +81,11 @@ class DatabaseSettings(Group):
     )
     pool_size: int = Field(5, ge=1, description="Connections each process keeps.")
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for PostgreSQL's answers (seconds).")
+    half_vectors: bool = Field(
+        False,
+        description="Keep 16 bits of each number in pgvector's HNSW indexes (halfvec): they take half the memory, and "
+        "vectors of up to 4,000 numbers. For knowledge bases made from now on.",
+    )
 
     @field_validator("url")
     @classmethod

@@ -182,7 +182,12 @@ def make_stores(settings: Settings) -> LiveStores:
         from stores.pgvector import PgVectorStore
 
         database = settings.database
-        return PgVectorStore(database_url(settings), database.pool_size, answer_s=database.timeout_s)
+        return PgVectorStore(
+            database_url(settings),
+            database.pool_size,
+            answer_s=database.timeout_s,
+            half=database.half_vectors,
+        )
 
     builders: dict[str, Callable[[], VectorStore]] = {"pgvector": pgvector}
     for kind, server in settings.stores.items():

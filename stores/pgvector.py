@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -100,14 +100,26 @@ CREATE INDEX ON {table} (length);
 CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops);
 -- Without fastupdate: searches would scan the list of pending entries one by one.
 CREATE INDEX ON {table} USING gin (terms) WITH (fastupdate = off);
-CREATE INDEX ON {table} USING hnsw (embedding vector_ip_ops);
+CREATE INDEX ON {table} USING hnsw ({indexed});
 """
+# What HNSW keeps of a vector: all of it, or 16 bits of each number, from which it chooses the nearest; their scores
+# are those of the whole vectors either way.
+_WHOLE = "embedding vector_ip_ops"
+_HALF = "(embedding::halfvec({dim})) halfvec_ip_ops"
 _UPSERT = """
 INSERT INTO {table} ({columns}, length, term_counts, terms, embedding)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::sparsevec, %s, %b)
 ON CONFLICT (id) DO UPDATE SET
     ({columns}, length, term_counts, terms, embedding) = ROW (EXCLUDED.*)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Of an index's vectors: how many numbers, and whether HNSW keeps 16 bits of each."""
+
+    dim: int
+    half: bool
 
 
 @dataclass(slots=True)
@@ -143,21 +155,31 @@ class PgVectorStore(VectorStore):
     """Keeps indexes in the PostgreSQL database at `url` (`postgresql://…`), which needs pgvector 0.8 or later.
 
     `pool_size` bounds the connections. A call that waits `timeout_s` seconds for a free one, or `answer_s` for its
-    answers (the server may be frozen, or behind a cable that was cut), raises `StoreUnavailable`.
+    answers (the server may be frozen, or behind a cable that was cut), raises `StoreUnavailable`. With `half`, HNSW
+    keeps 16 bits of each number in the indexes that are made from now on, and takes vectors of up to 4,000 numbers.
     """
 
     kind: ClassVar[str] = "pgvector"
     capabilities = Capabilities(max_dimensions=2000)
 
     def __init__(
-        self, url: str, pool_size: int = 5, *, timeout_s: float = 10.0, answer_s: float = 30.0
+        self,
+        url: str,
+        pool_size: int = 5,
+        *,
+        timeout_s: float = 10.0,
+        answer_s: float = 30.0,
+        half: bool = False,
     ) -> None:
         self._url = url
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._answer_s = answer_s
+        self._half = half
+        if half:
+            self.capabilities = replace(self.capabilities, max_dimensions=4000)
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
-        self._dimensions: dict[IndexName, int] = {}
+        self._shapes: dict[IndexName, _Shape] = {}
         self._statistics: dict[IndexName, _Statistics] = {}
         self._ways: dict[tuple[IndexName, Filter | None], tuple[_Way, float]] = {}
 
@@ -199,24 +221,25 @@ class PgVectorStore(VectorStore):
         async with self._transaction(index) as connection:
             # Two workers may want the same index at the same time; IF NOT EXISTS alone fails then.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_name(index)])
-            found = await _dimension(connection, index)
+            found = await _shape(connection, index)
             if found is None:
                 names = {
                     "table": _table(index),
                     "dim": sql.Literal(dim),
                     "sparse_dim": sql.Literal(_SPARSE_DIM),
+                    "indexed": sql.SQL(_HALF if self._half else _WHOLE).format(dim=sql.Literal(dim)),
                 }
                 await connection.execute(sql.SQL(_CREATE).format(**names))
-            elif found != dim:
+            elif found.dim != dim:
                 raise DimensionMismatch(
-                    f"Index {index} holds vectors of {found} numbers, not {dim}.",
+                    f"Index {index} holds vectors of {found.dim} numbers, not {dim}.",
                     hint="Rebuild the knowledge base: a new generation takes the new dimension.",
                 )
 
     async def drop_index(self, index: IndexName) -> None:
         async with self._connection(index) as connection:
             await connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(index)))
-        self._dimensions.pop(index, None)
+        self._shapes.pop(index, None)
         self._statistics.pop(index, None)
 
     async def indexes(self) -> list[IndexName]:
@@ -226,7 +249,7 @@ class PgVectorStore(VectorStore):
         return [index for (name,) in rows if (index := IndexName.read(name))]
 
     async def upsert(self, index: IndexName, records: Sequence[EmbeddedRecord]) -> None:
-        check_records(records, await self._dim(index))
+        check_records(records, (await self._shape(index)).dim)
         # In the order of ids, so that two writers of the same records cannot block each other for good.
         rows = [_row(embedded) for embedded in sorted(records, key=lambda e: e.record.id)]
         statement = sql.SQL(_UPSERT).format(table=_table(index), columns=_COLUMNS)
@@ -278,20 +301,21 @@ class PgVectorStore(VectorStore):
     async def search_dense(
         self, index: IndexName, vector: Vector, *, k: int, where: Filter | None = None
     ) -> list[Hit]:
-        check_vector(vector, await self._dim(index))
+        shape = await self._shape(index)
+        check_vector(vector, shape.dim)
         check_filter(where)
         params: Params = {"vector": PgVector(vector), "k": max(k, 0)}
         where_sql = condition(where, params)
         way = self._way(index, where)
         async with self._connection(index) as connection:
             async with _enough_neighbours(connection, k):
-                rows = await _rows(connection, _dense_query(index, where_sql, way), params)
+                rows = await _rows(connection, _dense_query(index, where_sql, way, shape), params)
             if way is _Way.BY_COUNT and rows:
                 way = self._learn_way(index, where, matching=rows[0][-1])
             # HNSW may find too few: it cannot leave a cluster whose links all lead back into it, for example
             # one of deleted near-duplicates.
             if way is not _Way.EXACT and len(rows) < min(k, EXACT_ROWS):
-                rows = await _rows(connection, _dense_query(index, where_sql, _Way.EXACT), params)
+                rows = await _rows(connection, _dense_query(index, where_sql, _Way.EXACT, shape), params)
         return [Hit(Record(*row[:-2]), float(row[-2])) for row in rows]
 
     async def search_text(
@@ -300,7 +324,7 @@ class PgVectorStore(VectorStore):
         check_filter(where)
         hashes = [_hash(term) for term in dict.fromkeys(terms)]
         if not hashes:
-            await self._dim(index)  # an absent index raises, whatever is searched
+            await self._shape(index)  # an absent index raises, whatever is searched
             return []
         async with self._connection(index) as connection:
             statistics = await self._counted(connection, index, hashes)
@@ -374,14 +398,14 @@ class PgVectorStore(VectorStore):
         self._ways[index, where] = way, time.monotonic() + STATISTICS_AGE_S
         return way
 
-    async def _dim(self, index: IndexName) -> int:
-        if index not in self._dimensions:
+    async def _shape(self, index: IndexName) -> _Shape:
+        if index not in self._shapes:
             async with self._connection(index) as connection:
-                found = await _dimension(connection, index)
+                found = await _shape(connection, index)
             if found is None:
                 raise _absent(index)
-            self._dimensions[index] = found
-        return self._dimensions[index]
+            self._shapes[index] = found
+        return self._shapes[index]
 
     async def _counted(
         self, connection: AsyncConnection[TupleRow], index: IndexName, hashes: list[int]
@@ -504,16 +528,17 @@ def _table(index: IndexName) -> sql.Identifier:
     return sql.Identifier(SCHEMA, _name(index))
 
 
-async def _dimension(connection: AsyncConnection[TupleRow], index: IndexName) -> int | None:
-    """The dimension in the catalog, or None if there is no such index."""
+async def _shape(connection: AsyncConnection[TupleRow], index: IndexName) -> _Shape | None:
+    """What the catalog says, or None if there is no such index."""
     rows = await connection.execute(
-        "SELECT a.atttypmod FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "SELECT a.atttypmod, EXISTS (SELECT 1 FROM pg_indexes i WHERE i.schemaname = n.nspname "
+        "AND i.tablename = c.relname AND i.indexdef LIKE '%%halfvec_ip_ops%%') "
+        "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = %s AND c.relname = %s AND a.attname = 'embedding'",
         [SCHEMA, _name(index)],
     )
     row = await rows.fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else _Shape(row[0], row[1])
 
 
 async def _count(
@@ -563,25 +588,27 @@ _DENSE = sql.SQL(
     "SELECT {columns}, least(1, greatest(0, (1 - distance) / 2)), {matching} FROM nearest ORDER BY distance, id"
 )
 _BY_HNSW = sql.SQL("embedding <#> %(vector)b")
+_BY_HALF_HNSW = sql.SQL("embedding::halfvec({dim}) <#> %(vector)b::halfvec({dim})")
 # Adding 0 hides the distance from HNSW. Its own order is relaxed, and it knows nothing of ids.
 _EXACTLY = sql.SQL("(embedding <#> %(vector)b) + 0, id")
 # PostgreSQL looks at such a gate once, and does not begin with a part whose gate is false.
 _OPEN = sql.SQL("TRUE")
 _MANY, _FEW = sql.SQL("(SELECT n FROM matching) > {most}"), sql.SQL("(SELECT n FROM matching) <= {most}")
-_PARTS: Mapping[_Way, Sequence[tuple[sql.SQL, sql.SQL]]] = {
-    _Way.EXACT: [(_OPEN, _EXACTLY)],
-    _Way.HNSW: [(_OPEN, _BY_HNSW)],
-    _Way.BY_COUNT: [(_MANY, _BY_HNSW), (_FEW, _EXACTLY)],
-}
 
 
-def _dense_query(index: IndexName, where: sql.Composable, way: _Way) -> sql.Composed:
+def _dense_query(index: IndexName, where: sql.Composable, way: _Way, shape: _Shape) -> sql.Composed:
     """Its parameters are `vector`, `k`, and those of `where`.
 
     Rows are a record, its score, and how many match (NULL unless it chooses `BY_COUNT`; at most `EXACT_ROWS` + 1).
     """
     names = {"columns": _COLUMNS, "table": _table(index), "where": where, "most": sql.Literal(EXACT_ROWS)}
-    parts = [_NEAREST.format(gate=gate.format(**names), order=order, **names) for gate, order in _PARTS[way]]
+    by_hnsw = _BY_HALF_HNSW.format(dim=sql.Literal(shape.dim)) if shape.half else _BY_HNSW
+    gated: Mapping[_Way, Sequence[tuple[sql.SQL, sql.Composable]]] = {
+        _Way.EXACT: [(_OPEN, _EXACTLY)],
+        _Way.HNSW: [(_OPEN, by_hnsw)],
+        _Way.BY_COUNT: [(_MANY, by_hnsw), (_FEW, _EXACTLY)],
+    }
+    parts = [_NEAREST.format(gate=gate.format(**names), order=order, **names) for gate, order in gated[way]]
     matching = sql.SQL("(SELECT n FROM matching)" if way is _Way.BY_COUNT else "NULL")
     return _DENSE.format(nearest=sql.SQL(" UNION ALL ").join(parts), matching=matching, **names)
 

@@ -37,12 +37,14 @@ async def store(module_database_url: str) -> AsyncIterator[VectorStore]:
     await store.close()
 
 
-@pytest.fixture
-async def hnsw_store(module_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VectorStore]:
+@pytest.fixture(params=[False, True], ids=["whole vectors", "half vectors"])
+async def hnsw_store(
+    module_database_url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[PgVectorStore]:
     """A store that searches with HNSW though its index is so small that comparing all would be faster."""
     monkeypatch.setattr(pgvector, "EXACT_ROWS", 50)
     url = psycopg.conninfo.make_conninfo(module_database_url, options="-c enable_seqscan=off")
-    store = PgVectorStore(url, 1)
+    store = PgVectorStore(url, 1, half=request.param)
     await store.open()
     await store.drop_index(INDEX)
     yield store
@@ -89,13 +91,13 @@ async def test_ties_that_hnsw_finds_are_ordered_by_id(hnsw_store: VectorStore) -
 # --- what only this store has to promise
 
 
-async def test_searches_of_large_indexes_use_their_index(hnsw_store: VectorStore) -> None:
+async def test_searches_of_large_indexes_use_their_index(hnsw_store: PgVectorStore) -> None:
     """Without it they would answer just the same, only slowly."""
-    assert isinstance(hnsw_store, PgVectorStore)
     await _fill(hnsw_store, zipf_records(300, seed=17))
+    shape = await hnsw_store._shape(INDEX)
     plans = []
     async with hnsw_store._connection(INDEX) as connection:
-        dense = pgvector._dense_query(INDEX, sql.SQL("TRUE"), pgvector._Way.HNSW)
+        dense = pgvector._dense_query(INDEX, sql.SQL("TRUE"), pgvector._Way.HNSW, shape)
         statistics = pgvector._Statistics(300, 30.0, 0.0, {1: 1})
         params: dict[str, object] = {"k": 5, "vector": Vector(unit(1, 0, 0, 0)), "terms": [1]}
         candidates = sql.SQL("terms && %(terms)s::bigint[]")
@@ -115,7 +117,8 @@ async def test_the_server_compares_all_records_that_a_narrow_filter_leaves(
     assert isinstance(store, PgVectorStore)
     await _fill(store, zipf_records(300, seed=17))
     params: dict[str, object] = {"k": 5, "vector": Vector(unit(1, 0, 0, 0))}
-    query = pgvector._dense_query(INDEX, condition(Lt("percent", percent), params), pgvector._Way.BY_COUNT)
+    where = condition(Lt("percent", percent), params)
+    query = pgvector._dense_query(INDEX, where, pgvector._Way.BY_COUNT, await store._shape(INDEX))
     async with store._transaction(INDEX) as connection:
         await connection.execute("SET LOCAL enable_seqscan = off")  # of 300 records it would be the cheapest
         rows = await connection.execute(sql.SQL("EXPLAIN (ANALYZE, COSTS off) {}").format(query), params)
@@ -130,6 +133,43 @@ async def test_a_search_for_many_looks_at_more_neighbours(hnsw_store: VectorStor
     best = ids(await (await oracle_of(records)).search_dense(INDEX, records[0].vector, k=400))
     found = ids(await hnsw_store.search_dense(INDEX, records[0].vector, k=400))
     assert len({*found} & {*best}) >= 390
+
+
+async def test_with_half_vectors_the_index_is_much_smaller_and_the_vectors_stay_whole(
+    module_database_url: str,
+) -> None:
+    records, sizes = zipf_records(300, seed=17, dim=256), []
+    for half in (False, True):
+        store = PgVectorStore(module_database_url, 1, half=half)
+        await store.open()
+        await store.drop_index(INDEX)
+        await store.ensure_index(INDEX, dim=256)
+        await store.upsert(INDEX, records)
+        kept = {record.id: vector for record, vector in await store.scan(INDEX)}
+        assert all(np.array_equal(kept[e.record.id], e.vector) for e in records)
+        async with store._connection(INDEX) as connection:
+            name = f"{pgvector.SCHEMA}.{pgvector._name(INDEX)}_embedding_idx"
+            row = await (await connection.execute("SELECT pg_relation_size(%s)", [name])).fetchone()
+            assert row is not None
+            sizes.append(row[0])
+        await store.close()
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+async def test_half_vectors_may_have_more_numbers_and_an_index_stays_as_it_was_made(
+    module_database_url: str,
+) -> None:
+    store, other = PgVectorStore(module_database_url, 1, half=True), PgVectorStore(module_database_url, 1)
+    await store.open()
+    await other.open()
+    await store.drop_index(INDEX)
+    await store.ensure_index(INDEX, dim=4000)
+    vectors = [np.eye(1, 4000, i, dtype=np.float32)[0] for i in range(3)]
+    await store.upsert(INDEX, [make(f"{i}", vector=vector) for i, vector in enumerate(vectors)])
+    assert ids(await other.search_dense(INDEX, vectors[2], k=1)) == ["2"]
+    await store.drop_index(INDEX)
+    await store.close()
+    await other.close()
 
 
 async def test_records_outlive_the_store_object(store: VectorStore, module_database_url: str) -> None:
@@ -169,7 +209,7 @@ async def test_lost_connections_are_replaced(store: VectorStore, module_database
     await store.ensure_index(INDEX, dim=4)
     async with await psycopg.AsyncConnection.connect(module_database_url, autocommit=True) as other:
         await other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
     await store.ping()

@@ -28,3 +28,16 @@ class TestPgVectorStore(StoreSpec):
                 lambda: PgVectorStore(url, 3),
                 unreachable=lambda: PgVectorStore("postgresql://nobody@127.0.0.1:1/none", 1, timeout_s=2),
             )
+
+
+class TestPgVectorStoreWithHalfVectors(StoreSpec):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Subject]:
+        with new_database() as url:
+            yield Subject(
+                lambda: PgVectorStore(url, 3, half=True),
+                unreachable=lambda: PgVectorStore(
+                    "postgresql://nobody@127.0.0.1:1/none", 1, timeout_s=2, half=True
+                ),
+            )
