@@ -308,7 +308,17 @@ class WorkerSettings(Group):
     lease_s: float = Field(
         30.0, ge=2, description="A job whose worker is silent this long goes to another (seconds)."
     )
-    max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails for good.")
+    max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails.")
+    per_kb: int = Field(
+        0,
+        ge=0,
+        description="Documents of one knowledge base that all workers together read at a time; 0: any number.",
+    )
+    keep_failed_days: float = Field(
+        14.0,
+        ge=0,
+        description="Days for which the file of a document that failed is kept, so that `jobs retry` can try it again.",
+    )
 
 
 class FsckSettings(Group):

@@ -9,14 +9,15 @@ import asyncio
 import unicodedata
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db import documents, jobs
-from core.db.models import Document, DocumentStatus, Job, JobKind, KnowledgeBase
+from core.db.models import OF_THE_API, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
 from core.db.session import Database
 from core.errors import Conflict, InvalidValue, NotFound, RagError, UnreadableDocument
 from core.types import derived_id
@@ -63,7 +64,12 @@ class Intake:
         self._files = files
 
     async def accept(
-        self, kb_id: str, name: str, incoming: Incoming, attributes: dict[str, Any] | None
+        self,
+        kb_id: str,
+        name: str,
+        incoming: Incoming,
+        attributes: dict[str, Any] | None,
+        uploader: str = "",
     ) -> Accepted:
         """Keep the file and queue its ingestion, unless the same bytes are there already.
 
@@ -74,7 +80,7 @@ class Intake:
         try:
             await asyncio.to_thread(sniff, incoming.path, name)
             async with self._database.transaction() as session:
-                return await self._store(session, kb_id, name, incoming, attributes)
+                return await self._store(session, kb_id, name, incoming, attributes, uploader)
         finally:
             incoming.drop()
 
@@ -86,6 +92,7 @@ class Intake:
         attributes: dict[str, Any] | None,
         limits: ArchiveLimits,
         max_file_bytes: int,
+        uploader: str = "",
     ) -> AsyncIterator[tuple[str, Accepted | RagError]]:
         """Accept each file of the ZIP archive `name` as a document `name/path`.
 
@@ -95,7 +102,9 @@ class Intake:
         try:
             with await asyncio.to_thread(Archive, incoming.path, limits) as archive:
                 for entry in archive.entries:
-                    yield await self._accept_entry(kb_id, name, archive, entry, attributes, max_file_bytes)
+                    yield await self._accept_entry(
+                        kb_id, name, archive, entry, attributes, max_file_bytes, uploader
+                    )
         except UnreadableDocument as error:
             raise UnreadableDocument(f"{name}: {error.message}", hint=error.hint) from error
         finally:
@@ -109,13 +118,14 @@ class Intake:
         entry: Entry,
         attributes: dict[str, Any] | None,
         max_bytes: int,
+        uploader: str,
     ) -> tuple[str, Accepted | RagError]:
         name = f"{archive_name}/{entry.name}"
         try:
             name = clean_name(name)
             async with aclosing(archive.blocks(entry)) as blocks:
                 unpacked = await self._files.receive(blocks, max_bytes=max_bytes)
-            return name, await self.accept(kb_id, name, unpacked, attributes)
+            return name, await self.accept(kb_id, name, unpacked, attributes, uploader)
         except RagError as error:
             if error.status >= 500:
                 raise  # the service's trouble, not this file's
@@ -128,6 +138,7 @@ class Intake:
         name: str,
         incoming: Incoming,
         attributes: dict[str, Any] | None,
+        uploader: str,
     ) -> Accepted:
         kb = await session.get(KnowledgeBase, kb_id, with_for_update={"read": True})
         if kb is None or kb.deleted_at is not None:
@@ -154,7 +165,8 @@ class Intake:
             document.attributes = attributes
         await session.flush()
         await jobs.cancel_waiting(session, kb_id, document_id)
-        return Accepted(document_id, await queue_job(session, document, JobKind.INGEST))
+        await jobs.dismiss_failed(session, kb_id, document_id)
+        return Accepted(document_id, await queue_job(session, document, JobKind.INGEST, uploader))
 
     async def _unchanged(
         self, session: AsyncSession, document: Document, attributes: dict[str, Any] | None
@@ -174,6 +186,7 @@ class Intake:
             document = await documents.get(session, kb_id, document_id)
             await session.refresh(document, with_for_update=True)
             await jobs.cancel_waiting(session, kb_id, document_id)
+            await jobs.dismiss_failed(session, kb_id, document_id)
             document.status = DocumentStatus.DELETING
             document.live_revision = None
             return await queue_job(session, document, JobKind.DELETE_DOCUMENT)
@@ -208,7 +221,89 @@ class Intake:
     async def delete_kb(self, session: AsyncSession, kb: KnowledgeBase) -> Job:
         """Queue the removal of everything in the knowledge base; the caller marks it as deleted."""
         await jobs.cancel_waiting(session, kb.id)
+        await jobs.dismiss_failed(session, kb.id)
         return await _queue_for_kb(session, kb, JobKind.DELETE_KB, None)
+
+    # --- jobs that failed -----------------------------------------------------------------------------------
+
+    async def retry(self, job_id: str) -> Job:
+        """Queue a failed job again. Raises `NotFound`, or `Conflict` if it did not fail or cannot be tried again."""
+        async with self._database.transaction() as session:
+            job = await jobs.get(session, job_id, lock=True)
+            _refuse_unless_failed(job)
+            kb = await session.get(KnowledgeBase, job.kb_id, with_for_update={"read": True})
+            if kb is None or (kb.deleted_at is not None and job.kind != JobKind.DELETE_KB):
+                raise NotFound("The knowledge base of this job was deleted.")
+            if job.kind == JobKind.INGEST:
+                await self._retry_document(session, job)
+            elif job.kind in (JobKind.RESTORE_KB, *OF_THE_API):
+                raise Conflict("What this job worked on is gone.", hint="Start a new one.")
+            elif job.kind == JobKind.MOVE_KB:
+                if await jobs.is_open(session, kb.id, JobKind.MOVE_KB):
+                    raise Conflict(f"The knowledge base '{kb.name}' is being moved already.")
+                job.detail = {"to": (job.detail or {})["to"]}  # the copy that failed is gone
+            jobs.queue_again(job)
+            await session.flush()
+            await session.refresh(job)
+            return job
+
+    async def _retry_document(self, session: AsyncSession, job: Job) -> None:
+        assert job.document_id is not None
+        assert job.sha256 is not None
+        name = job.document_name or ""
+        await documents.lock_content(session, f"document {job.document_id}")
+        await documents.lock_content(session, job.sha256)
+        document = await documents.find(session, job.document_id, lock=True)
+        if await jobs.is_superseded(session, job):
+            raise Conflict(f"{name} was uploaded again, or deleted, since this job.")
+        if job.detail is None or not self._files.path(job.sha256).exists():
+            raise Conflict(f"The file of {name} is gone.", hint="Upload it again.")
+        if document is None:
+            document = Document(id=job.document_id, kb_id=job.kb_id, name=name)
+            session.add(document)
+        document.sha256, document.status = job.sha256, DocumentStatus.QUEUED
+        document.size, document.attributes = job.detail["size"], job.detail["attributes"]
+
+    async def retry_all(self, kb_id: str | None = None) -> list[Job | RagError]:
+        """Queue all failed jobs again, of one knowledge base or all; those that cannot be are errors."""
+        async with self._database.transaction() as session:
+            job_ids = await jobs.failed_ids(session, kb_id)
+        results: list[Job | RagError] = []
+        for job_id in job_ids:
+            try:
+                results.append(await self.retry(job_id))
+            except (Conflict, NotFound) as error:
+                results.append(error)
+        return results
+
+    async def dismiss(self, job_id: str) -> Job:
+        """Give up a failed job, and with it the file. Raises `NotFound`, `Conflict` if it did not fail."""
+        async with self._database.transaction() as session:
+            job = await jobs.get(session, job_id, lock=True)
+            _refuse_unless_failed(job)
+            job.status = JobStatus.DISMISSED
+            await session.flush()
+            if job.sha256:
+                await documents.lock_content(session, job.sha256)
+                if not await documents.content_in_use(session, job.sha256):
+                    self._files.remove(job.sha256)
+            return job
+
+    async def dismiss_all(self, kb_id: str | None = None, *, older_than: timedelta = timedelta(0)) -> int:
+        """Give up all failed jobs, of one knowledge base or all, that ended longer ago; returns how many."""
+        async with self._database.transaction() as session:
+            job_ids = await jobs.failed_ids(session, kb_id, older_than=older_than)
+        dismissed = 0
+        for job_id in job_ids:
+            with suppress(Conflict, NotFound):  # somebody was quicker
+                await self.dismiss(job_id)
+                dismissed += 1
+        return dismissed
+
+
+def _refuse_unless_failed(job: Job) -> None:
+    if job.status != JobStatus.FAILED:
+        raise Conflict(f"This job is {job.status}: only failed ones can be tried again or dismissed.")
 
 
 async def queue_all(session: AsyncSession, kb_id: str) -> int:
@@ -220,7 +315,7 @@ async def queue_all(session: AsyncSession, kb_id: str) -> int:
     return len(found)
 
 
-def _job(document: Document, kind: JobKind) -> Job:
+def _job(document: Document, kind: JobKind, uploader: str = "") -> Job:
     return Job(
         id=uuid.uuid4().hex,
         kb_id=document.kb_id,
@@ -228,12 +323,13 @@ def _job(document: Document, kind: JobKind) -> Job:
         document_id=document.id,
         document_name=document.name,
         sha256=document.sha256 if kind == JobKind.INGEST else None,
+        uploader=uploader,
     )
 
 
-async def queue_job(session: AsyncSession, document: Document, kind: JobKind) -> Job:
+async def queue_job(session: AsyncSession, document: Document, kind: JobKind, uploader: str = "") -> Job:
     """Queue a job of the document, for what it is now."""
-    job = _job(document, kind)
+    job = _job(document, kind, uploader)
     session.add(job)
     await session.flush()
     await session.refresh(job)

@@ -91,14 +91,15 @@ def install_queue(database_url: str) -> None:
 class Signals:
     """Sends signals. A broker that is away is not an error: the sweeper tries again."""
 
-    def __init__(self, app: Celery, database: Database) -> None:
+    def __init__(self, app: Celery, database: Database, *, per_kb: int = 0) -> None:
         self._app = app
+        self._per_kb = per_kb
         self._database = database
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Send the signals that are missing; return how many jobs that were."""
         async with self._database.transaction() as session:
-            job_ids = await jobs.take_unsignalled(session, limit=limit)
+            job_ids = await jobs.take_unsignalled(session, limit=limit, per_kb=self._per_kb)
         if job_ids:
             await asyncio.to_thread(self._send, job_ids)
         return len(job_ids)

@@ -67,6 +67,7 @@ class JobRunner:
         owner: str,
         lease: timedelta,
         max_attempts: int,
+        per_kb: int = 0,
     ) -> None:
         self._database = database
         self._files = files
@@ -75,12 +76,23 @@ class JobRunner:
         self._owner = owner
         self._lease = lease
         self._max_attempts = max_attempts
+        self._per_kb = per_kb
+        self._stopping = False
         self._working: set[asyncio.Task[None]] = set()
+
+    async def work(self) -> None:
+        """Do one job after the other, in fair turns, until none may begin."""
+        while not self._stopping:
+            async with self._database.transaction() as session:
+                job_id = await jobs.whose_turn(session, per_kb=self._per_kb)
+            if job_id is None:
+                return
+            await self.run(job_id)
 
     async def run(self, job_id: str) -> None:
         """Do the job if it is to be had. Never raises for a job that fails: the row tells."""
         async with self._database.transaction() as session:
-            job = await jobs.claim(session, job_id, owner=self._owner, lease=self._lease)
+            job = await jobs.claim(session, job_id, owner=self._owner, lease=self._lease, per_kb=self._per_kb)
         if job is None:
             return
         work = asyncio.create_task(self._attempt(job))
@@ -100,6 +112,7 @@ class JobRunner:
 
     async def stop(self) -> None:
         """Stop the jobs that are under way and give them back, as if they had not been tried."""
+        self._stopping = True
         under_way = list(self._working)
         for work in under_way:
             work.cancel()
@@ -254,7 +267,7 @@ class JobRunner:
                 await asyncio.sleep(away.retry_after_s or 0)
 
     async def _failed(self, job: Job, error: RagError) -> None:
-        """Try again later if that can help, else leave nothing behind but the reason."""
+        """Try again later if that can help, else leave nothing behind but the reason, and the file for a later try."""
         reason: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         # A server that is away is not the document's fault: wait for it, however long that takes.
         waits = isinstance(error, Unavailable)
@@ -277,9 +290,12 @@ class JobRunner:
             await self._drop_failed_restore(job)
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
+            lost = None
             if job.kind == JobKind.INGEST and job.document_id:
-                await _restore(session, job.document_id, job.sha256)
-            await jobs.finish(session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason)
+                lost = await _restore(session, job.document_id, job.sha256)
+            await jobs.finish(
+                session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason, detail=lost
+            )
             if job.kind == JobKind.RESTORE_KB and job.sha256:
                 await self._remove_if_unused(session, job.sha256)
         if job.document_id:
@@ -513,16 +529,21 @@ class JobRunner:
             self._files.remove(sha256)
 
 
-async def _restore(session: AsyncSession, document_id: str, sha256: str | None) -> None:
-    """After a failed version: back to the one that readers see, or away if there is none."""
+async def _restore(session: AsyncSession, document_id: str, sha256: str | None) -> dict[str, Any] | None:
+    """After a failed version: back to the one that readers see, or away if there is none.
+
+    Returns what the row said of the version, so that it can be tried again.
+    """
     document = await documents.find(session, document_id, lock=True)
     if document is None or document.sha256 != sha256 or document.status == DocumentStatus.DELETING:
-        return
+        return None
+    lost = {"size": document.size, "attributes": document.attributes}
     if document.live_revision is None or document.live_sha256 is None:
         await session.delete(document)
-        return
-    document.sha256 = document.live_sha256
-    document.status = DocumentStatus.READY
+    else:
+        document.sha256 = document.live_sha256
+        document.status = DocumentStatus.READY
+    return lost
 
 
 def _backoff(attempts: int) -> timedelta:

@@ -482,7 +482,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         open_llms(settings) as llms,
         AsyncExitStack() as stack,
     ):
-        signals = Signals(_celery(settings), database)
+        signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)
         stack.callback(signals.close)
         prompts = make_prompts(settings)
         reranker = _reranker(settings, stack)
@@ -529,6 +529,7 @@ class WorkerServices:
     runner: JobRunner
     signals: Signals
     checker: Checker
+    forget_failed: Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -546,7 +547,7 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             embedder=embedder,
             stores=stores,
         )
-        signals = Signals(_celery(settings), database)
+        signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)
         stack.callback(signals.close)
         runner = JobRunner(
             database=database,
@@ -556,15 +557,18 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             owner=owner,
             lease=timedelta(seconds=settings.worker.lease_s),
             max_attempts=settings.worker.max_attempts,
+            per_kb=settings.worker.per_kb,
         )
+        intake = Intake(database, files)
         checker = Checker(
             database=database,
-            make_fsck=partial(Fsck, database, files, stores, Intake(database, files)),
+            make_fsck=partial(Fsck, database, files, stores, intake),
             owner=owner,
             every=timedelta(hours=settings.fsck.every_h) if settings.fsck.every_h else None,
             mend=settings.fsck.mend,
         )
-        yield WorkerServices(runner, signals, checker)
+        keep = timedelta(days=settings.worker.keep_failed_days)
+        yield WorkerServices(runner, signals, checker, partial(intake.dismiss_all, older_than=keep))
 
 
 @asynccontextmanager

@@ -70,7 +70,7 @@ def _serve(settings: Settings, services: WorkerServices, loop: _Loop) -> None:
 
     @app.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
     def run_job(job_id: str) -> None:
-        loop.run(services.runner.run(job_id))
+        loop.run(services.runner.work())
 
     def stop(**_: object) -> None:
         loop.submit(services.runner.stop())  # else Celery would wait for long jobs to end
@@ -101,9 +101,10 @@ async def _sweep(services: WorkerServices) -> None:
 
 
 async def _check(services: WorkerServices) -> None:
-    """Compare rows, files and stores whenever that is due, for ever."""
+    """Compare rows, files and stores whenever that is due, and forget what failed long ago, for ever."""
     while True:
         try:
+            await services.forget_failed()
             await services.checker.run_due()
         except RagError as error:
             log.warning("checking later: %s", error)

@@ -130,7 +130,7 @@ class UploadRow {
   }
 
   show(job) {
-    if (job.status === "failed") this.fail(job.error);
+    if (job.status === "failed" || job.status === "dismissed") this.fail(job.error);
     else if (job.status === "done" || job.status === "cancelled") this.finish(job.status);
     else {
       this.bar.value = 10 + job.percent * 0.9;

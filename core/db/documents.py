@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, Text, and_, delete, exists, func, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db.models import Document, DocumentStatus, DocumentText, Job, JobStatus
+from core.db.models import Document, DocumentStatus, DocumentText, Job, JobKind, JobStatus
 from core.errors import NotFound
 from core.types import Page, ParsedDocument, Section, Span
 
@@ -208,8 +208,11 @@ async def content_in_use(session: AsyncSession, sha256: str) -> bool:
 
 
 async def contents_in_use(session: AsyncSession, contents: Collection[str]) -> set[str]:
-    """Those of the hashes whose file a document or an unfinished job still needs."""
-    unfinished = Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    """Those of the hashes whose file a document still needs, an unfinished job, or one that can be tried again."""
+    unfinished = or_(
+        Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]),
+        and_(Job.status == JobStatus.FAILED, Job.kind == JobKind.INGEST),
+    )
     found: set[str | None] = set()
     for query in (
         select(Document.sha256).where(Document.sha256.in_(contents)),

@@ -6,15 +6,17 @@ lease loses the job to another; every write that matters checks the lease again 
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus
+from core.db.models import OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus, KnowledgeBase
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
@@ -48,19 +50,19 @@ async def somebody_works(session: AsyncSession) -> bool:
     return bool((await session.execute(select(_somebody_works()))).scalar_one())
 
 
-async def get(session: AsyncSession, job_id: str) -> Job:
+async def get(session: AsyncSession, job_id: str, *, lock: bool = False) -> Job:
     """Raises `NotFound`."""
-    job = await session.get(Job, job_id)
+    job = await session.get(Job, job_id, with_for_update=lock)
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
     return job
 
 
 async def page(
-    session: AsyncSession, kb_id: str, *, limit: int, after: str | None, status: str | None
+    session: AsyncSession, kb_id: str | None, *, limit: int, after: str | None, status: str | None
 ) -> list[Job]:
-    """Jobs, newest first, those older than the job `after`."""
-    query = select(Job).where(Job.kb_id == kb_id)
+    """Jobs of a knowledge base or all, newest first, those older than the job `after`."""
+    query = select(Job) if kb_id is None else select(Job).where(Job.kb_id == kb_id)
     if status is not None:
         query = query.where(Job.status == status)
     if after is not None:
@@ -78,50 +80,86 @@ async def lock_claims(session: AsyncSession, kb_id: str) -> None:
     await documents.lock_content(session, f"claim in {kb_id}")
 
 
-async def claim(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> Job | None:
+async def claim(
+    session: AsyncSession, job_id: str, *, owner: str, lease: timedelta, per_kb: int = 0
+) -> Job | None:
     """Take the job if it is due; None if it is not to be had.
 
-    Jobs of one document never run at the same time, and a job of a whole knowledge base runs alone in it:
-    a job that has to wait for that becomes due again after `BUSY_DELAY`.
+    Jobs of one document never run at the same time, and a job of a whole knowledge base runs alone in it;
+    at most `per_kb` documents of one (0: any number) are read at a time, and none of one that is paused.
+    A job that has to wait for that becomes due again after `BUSY_DELAY`.
     """
     job = await session.get(Job, job_id)
     if job is None:
         return None
     await lock_claims(session, job.kb_id)
     now = func.clock_timestamp()
-    if await _is_busy(session, job):
-        postponed = {"run_after": now + BUSY_DELAY, "signalled_at": None}
-        await session.execute(update(Job).where(Job.id == job_id, _due()).values(**postponed))
-        return None
     query = (
         update(Job)
-        .where(Job.id == job_id, _due())
+        .where(Job.id == job_id, _due(), await _may_begin(session, per_kb))
         .values(
             status=JobStatus.RUNNING,
             lease_owner=owner,
             lease_until=now + lease,
+            started_at=now,
             attempts=Job.attempts + 1,
             error=None,
         )
         .returning(Job)
         .execution_options(populate_existing=True)
     )
-    return (await session.execute(query)).scalar_one_or_none()
+    claimed = (await session.execute(query)).scalar_one_or_none()
+    if claimed is None:
+        postponed = {"run_after": now + BUSY_DELAY, "signalled_at": None}
+        await session.execute(update(Job).where(Job.id == job_id, _due()).values(**postponed))
+    return claimed
 
 
-async def _is_busy(session: AsyncSession, job: Job) -> bool:
-    same = Job.kb_id == job.kb_id
-    if job.kind not in WHOLE_KB:
-        same = and_(same, or_(Job.document_id == job.document_id, Job.kind.in_(WHOLE_KB)))
-    query = exists().where(
-        same, Job.id != job.id, Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
+async def _may_begin(session: AsyncSession, per_kb: int) -> ColumnElement[bool]:
+    """Whether a job may begin beside those that run now."""
+    query = select(Job.kb_id, Job.kind, Job.document_id).where(
+        Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
     )
-    return bool((await session.execute(select(query))).scalar_one())
+    running = (await session.execute(query)).all()
+    whole = {job.kb_id for job in running if job.kind in WHOLE_KB}
+    read = Counter(job.kb_id for job in running if job.kind == JobKind.INGEST)
+    full = {kb_id for kb_id, number in read.items() if per_kb and number >= per_kb}
+    read_now = {job.document_id for job in running if job.document_id is not None}
+    paused = select(KnowledgeBase.id).where(KnowledgeBase.paused)
+    return and_(
+        Job.kb_id.not_in(whole),
+        or_(Job.document_id.is_(None), Job.document_id.not_in(read_now)),
+        or_(Job.kind.not_in(WHOLE_KB), Job.kb_id.not_in({job.kb_id for job in running})),
+        or_(Job.kind != JobKind.INGEST, and_(Job.kb_id.not_in(full), Job.kb_id.not_in(paused))),
+    )
+
+
+async def whose_turn(session: AsyncSession, *, per_kb: int = 0) -> str | None:
+    """The id of the job to take now, or None if none may begin.
+
+    Those who upload into a knowledge base, and its other jobs, take turns: next are those for whom the fewest jobs
+    run, then those who have waited longest for their turn. Among their own jobs deletions come first, then the oldest.
+    """
+    is_ingest = Job.kind == JobKind.INGEST
+    first = (
+        select(Job.id, Job.kb_id, Job.uploader, Job.created_at)
+        .where(_due(), await _may_begin(session, per_kb))
+        .ext(distinct_on(Job.kb_id, Job.uploader))
+        .order_by(Job.kb_id, Job.uploader, is_ingest, Job.created_at, Job.id)
+        .subquery()
+    )
+    other = aliased(Job)
+    theirs = and_(other.kb_id == first.c.kb_id, other.uploader == first.c.uploader)
+    runs = and_(other.status == JobStatus.RUNNING, other.lease_until >= func.clock_timestamp())
+    number = select(func.count()).where(theirs, runs).scalar_subquery()
+    turn = select(func.max(other.started_at)).where(theirs).scalar_subquery()
+    query = select(first.c.id).order_by(number, turn.nulls_first(), first.c.created_at).limit(1)
+    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def begin(session: AsyncSession, job: Job, *, owner: str, lease: timedelta) -> None:
     """Add a job of a whole knowledge base that is under way already: from now on no other can be claimed there."""
-    await documents.lock_content(session, f"claim in {job.kb_id}")
+    await lock_claims(session, job.kb_id)
     job.status, job.lease_owner, job.attempts = JobStatus.RUNNING, owner, 1
     session.add(job)
     await session.flush()
@@ -168,10 +206,18 @@ async def progress(
 
 
 async def finish(
-    session: AsyncSession, job_id: str, *, owner: str, status: JobStatus, error: dict[str, Any] | None = None
+    session: AsyncSession,
+    job_id: str,
+    *,
+    owner: str,
+    status: JobStatus,
+    error: dict[str, Any] | None = None,
+    detail: dict[str, Any] | None = None,
 ) -> None:
-    """End the job for good; raises `LeaseLost`."""
+    """End the job, and keep `detail` (if given) for who tries it again; raises `LeaseLost`."""
     values: dict[str, Any] = {"status": status, "error": error, "finished_at": func.clock_timestamp()}
+    if detail is not None:
+        values["detail"] = detail
     if status == JobStatus.DONE:
         values |= {"stage": "finished", "percent": 100}
     await _update_held(session, job_id, owner, lease_owner=None, lease_until=None, **values)
@@ -236,11 +282,12 @@ async def _update_held(session: AsyncSession, job_id: str, owner: str, **values:
         raise LeaseLost
 
 
-async def take_unsignalled(session: AsyncSession, *, limit: int) -> list[str]:
+async def take_unsignalled(session: AsyncSession, *, limit: int, per_kb: int = 0) -> list[str]:
     """Ids of due jobs whose signal is missing, oldest first; marks them as signalled.
 
     A signal is missing when none was sent (the API died before, or a retry became due), when the worker it
     went to let its lease run out, or when nobody works although jobs have waited for `RESIGNAL_AFTER`.
+    Jobs that may not begin now are left out: who ends what they wait for takes them.
     Any number of sweepers may run: each row goes to one of them.
     """
     now = func.clock_timestamp()
@@ -252,7 +299,7 @@ async def take_unsignalled(session: AsyncSession, *, limit: int) -> list[str]:
     )
     chosen = (
         select(Job.id)
-        .where(_due(), missing)
+        .where(_due(), missing, await _may_begin(session, per_kb))
         .order_by(Job.run_after, Job.created_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -277,6 +324,57 @@ async def cancel_waiting(session: AsyncSession, kb_id: str, document_id: str | N
         .values(status=JobStatus.CANCELLED, finished_at=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )
+
+
+async def signal_again(session: AsyncSession, kb_id: str) -> None:
+    """Signals of waiting jobs may have come while none of them could begin."""
+    await session.execute(
+        update(Job)
+        .where(Job.kb_id == kb_id, Job.status == JobStatus.QUEUED)
+        .values(signalled_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def dismiss_failed(session: AsyncSession, kb_id: str, document_id: str | None = None) -> None:
+    """Nobody will try again the failed jobs, of one document or all: a newer one makes them pointless."""
+    chosen = Job.kb_id == kb_id if document_id is None else Job.document_id == document_id
+    await session.execute(
+        update(Job)
+        .where(chosen, Job.status == JobStatus.FAILED)
+        .values(status=JobStatus.DISMISSED)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def failed_ids(
+    session: AsyncSession, kb_id: str | None = None, *, older_than: timedelta = timedelta(0)
+) -> list[str]:
+    """Failed jobs, of one knowledge base or all, oldest first."""
+    query = select(Job.id).where(
+        Job.status == JobStatus.FAILED, Job.finished_at <= func.clock_timestamp() - older_than
+    )
+    if kb_id is not None:
+        query = query.where(Job.kb_id == kb_id)
+    return list((await session.execute(query.order_by(Job.finished_at))).scalars())
+
+
+async def is_superseded(session: AsyncSession, job: Job) -> bool:
+    """Whether a later job of its document was not in vain."""
+    query = exists().where(
+        Job.document_id == job.document_id,
+        Job.created_at > job.created_at,
+        Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE]),
+    )
+    return bool((await session.execute(select(query))).scalar_one())
+
+
+def queue_again(job: Job) -> None:
+    """As if it had never been tried."""
+    job.status, job.stage, job.attempts, job.error = JobStatus.QUEUED, "waiting", 0, None
+    job.done = job.total = job.percent = 0
+    job.signalled_at = job.finished_at = None
+    job.run_after = datetime.now(UTC)
 
 
 async def targets_of_unfinished_moves(session: AsyncSession, kb_id: str) -> set[str]:

@@ -48,6 +48,7 @@ class KnowledgeBase(Base):
     dim: Mapped[int]
     generation: Mapped[int] = mapped_column(server_default="1")
     settings: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))  # documents wait to be read
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
 
@@ -138,10 +139,14 @@ class JobStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    DISMISSED = "dismissed"  # it failed, and nobody will try it again
 
 
 class Job(Base):
-    """One piece of work for a worker. A running job belongs to `lease_owner` until `lease_until`."""
+    """One piece of work for a worker. A running job belongs to `lease_owner` until `lease_until`.
+
+    `uploader` is the id of the key that asked for it, or empty. Workers take turns between uploaders.
+    """
 
     __tablename__ = "jobs"
 
@@ -151,7 +156,10 @@ class Job(Base):
     document_id: Mapped[str | None]  # no foreign key: the job outlives a document that failed or went
     document_name: Mapped[str | None]
     sha256: Mapped[str | None]
-    detail: Mapped[Json | None]  # of a move: where to, and how far it has come
+    detail: Mapped[
+        Json | None
+    ]  # of a move: where to, how far it has come; of a failed ingestion: the lost row
+    uploader: Mapped[str] = mapped_column(server_default="")
     status: Mapped[str] = mapped_column(server_default="queued")
     stage: Mapped[str] = mapped_column(server_default="waiting")
     done: Mapped[int] = mapped_column(server_default="0")
@@ -164,10 +172,13 @@ class Job(Base):
     run_after: Mapped[datetime] = mapped_column(server_default=func.now())
     signalled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    started_at: Mapped[datetime | None]  # the last time that a worker took it
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_jobs_kb_id_created_at", "kb_id", "created_at"),
+        Index("ix_jobs_turns", "kb_id", "uploader", "started_at"),
+        Index("ix_jobs_failed", "finished_at", postgresql_where=text("status = 'failed'")),
         Index("ix_jobs_document_id", "document_id"),
         Index("ix_jobs_open", "run_after", postgresql_where=text("status IN ('queued', 'running')")),
     )

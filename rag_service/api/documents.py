@@ -61,7 +61,7 @@ def document_schema(document: Document) -> schemas.Document:
 
 @router.post("", status_code=202, openapi_extra=UPLOAD_BODY)
 async def upload(
-    services: Services, _: AdminKey, kb: str, request: Request, after: BackgroundTasks
+    services: Services, key: AdminKey, kb: str, request: Request, after: BackgroundTasks
 ) -> schemas.UploadResponse:
     """Take files and queue their ingestion; the jobs tell the progress.
 
@@ -85,7 +85,9 @@ async def upload(
                 )
             attributes = _attributes(form)
             results = [
-                result for file in files for result in await _accept(services, kb_id, file, attributes)
+                result
+                for file in files
+                for result in await _accept(services, kb_id, file, attributes, key.id)
             ]
     except MultiPartException as error:
         raise BadRequest(f"The upload cannot be read: {error.message}") from error
@@ -96,7 +98,7 @@ async def upload(
 
 
 async def _accept(
-    services: ApiServices, kb_id: str, file: UploadFile, attributes: dict[str, Any] | None
+    services: ApiServices, kb_id: str, file: UploadFile, attributes: dict[str, Any] | None, uploader: str
 ) -> list[tuple[str, Accepted | RagError]]:
     """What became of a file, or of each file of an archive, by name."""
     limits = services.settings.server
@@ -108,11 +110,11 @@ async def _accept(
         name = clean_name(name)
         incoming = await services.files.receive(read_in_pieces(file), max_bytes=max_bytes)
         if not is_archive(name):
-            results.append((name, await services.intake.accept(kb_id, name, incoming, attributes)))
+            results.append((name, await services.intake.accept(kb_id, name, incoming, attributes, uploader)))
             return results
         archive_limits = ArchiveLimits(limits.max_archive_files, limits.max_archive_mb * 2**20)
         async for each in services.intake.accept_archive(
-            kb_id, name, incoming, attributes, archive_limits, max_bytes
+            kb_id, name, incoming, attributes, archive_limits, max_bytes, uploader
         ):
             results.append(each)
     except RagError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
 
-from core.db import kbs
+from core.db import jobs, kbs
 from core.db.models import KnowledgeBase
 from ingest.chunkers.base import Chunking
 from models.llm.sampling import SamplingParams
@@ -30,6 +30,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         name=kb.name,
         description=kb.description,
         store=kb.store,
+        paused=kb.paused,
         copies=kb.copies,
         embedder=kb.embedder,
         dimensions=kb.dim,
@@ -163,3 +164,27 @@ async def drop_copy(
         job = await services.intake.drop_copy(session, found, store)
     after.add_task(services.signals.sweep)
     return job_schema(job)
+
+
+@router.post("/{kb}/pause")
+async def pause_kb(services: Services, _: AdminKey, kb: str) -> schemas.Kb:
+    """Read no more documents until `…/resume`. What is being read is finished; uploads are taken and wait."""
+    return await _set_paused(services, kb, paused=True)
+
+
+@router.post("/{kb}/resume")
+async def resume_kb(services: Services, _: AdminKey, kb: str, after: BackgroundTasks) -> schemas.Kb:
+    """Read the documents that waited."""
+    resumed = await _set_paused(services, kb, paused=False)
+    after.add_task(services.signals.sweep)
+    return resumed
+
+
+async def _set_paused(services: ApiServices, kb: str, *, paused: bool) -> schemas.Kb:
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        found.paused = paused
+        if not paused:
+            await jobs.signal_again(session, found.id)
+        counts = await kbs.searchable_documents(session, [found.id])
+    return kb_schema(found, counts[found.id])

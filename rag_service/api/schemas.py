@@ -179,6 +179,7 @@ class Kb(BaseModel):
     name: str
     description: str
     store: str = Field(examples=["pgvector"])
+    paused: bool = Field(description="Uploads wait: no document is read.")
     copies: list[str] = Field(description="Stores that it moved away from and that still hold a copy.")
     embedder: str = Field(examples=["multilingual-e5-small-q4"])
     dimensions: int = Field(examples=[384])
@@ -407,7 +408,9 @@ class Job(BaseModel):
     ]
     document_id: str | None
     document_name: str | None
-    status: Literal["queued", "running", "done", "failed", "cancelled"]
+    status: Literal["queued", "running", "done", "failed", "cancelled", "dismissed"] = Field(
+        description="`dismissed`: it failed, and nobody will try it again."
+    )
     stage: str = Field(
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
@@ -420,6 +423,19 @@ class Job(BaseModel):
     attempts: int
     created_at: datetime
     finished_at: datetime | None
+
+
+class FailedJobs(Request):
+    kb: str | None = Field(None, description="Only those of this knowledge base.")
+
+
+class Retried(BaseModel):
+    jobs: int = Field(description="Queued again.")
+    refused: list[str] = Field(description="Why the others were not.")
+
+
+class Dismissed(BaseModel):
+    jobs: int
 
 
 class UploadResult(BaseModel):

@@ -2,30 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rag_service.api.schemas import Job
+from rag_service.api.schemas import Dismissed, Job, Retried
 from rag_service.cli.client import kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 
-app = typer.Typer(help="List and show jobs.", no_args_is_help=True)
+app = typer.Typer(help="List and show jobs; try failed ones again, or dismiss them.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="Id of the job, as `jobs list` shows it.")]
+MaybeId = Annotated[str | None, typer.Argument(help="Id of the job, as `jobs failed` shows it.")]
+All = Annotated[bool, typer.Option("--all", help="All that failed.")]
+OnlyKb = Annotated[str | None, typer.Option(help="Only those of this knowledge base.")]
+Most = Annotated[int, typer.Option(min=1, help="Most jobs shown.")]
 
 
 @app.command("list")
 def list_(
     kb: Annotated[str, typer.Option(help="Knowledge base.")] = "default",
     status: Annotated[
-        str | None, typer.Option(help="Only these: queued, running, done, failed or cancelled.")
+        str | None, typer.Option(help="Only these: queued, running, done, failed, cancelled or dismissed.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most jobs shown.")] = 20,
+    limit: Most = 20,
 ) -> None:
     """List the newest jobs of a knowledge base."""
+    _print(kb_path(kb, "jobs"), status=status, limit=limit)
+
+
+@app.command()
+def failed(kb: OnlyKb = None, limit: Most = 50) -> None:
+    """List the jobs that failed and were neither tried again nor dismissed, with the reasons."""
+    _print("/jobs" if kb is None else kb_path(kb, "jobs"), status="failed", limit=limit)
+
+
+@app.command()
+def show(job_id: Id) -> None:
+    """Show a job as JSON."""
     with open_api() as api:
-        page = api.get(kb_path(kb, "jobs"), status=status, limit=limit)
+        print_json(api.get(f"/jobs/{job_id}"))
+
+
+@app.command()
+def retry(job_id: MaybeId = None, every: All = False, kb: OnlyKb = None) -> None:
+    """Try a failed job again, or all of them: the files were kept."""
+    _one_or_all(job_id, every=every)
+    with open_api() as api:
+        if job_id is not None:
+            api.post(f"/jobs/{job_id}/retry")
+            typer.echo("Queued again.")
+            return
+        retried = Retried.model_validate(api.post("/jobs/retry", {"kb": kb}))
+    for reason in retried.refused:
+        typer.echo(f"Not tried again: {reason}", err=True)
+    typer.echo(f"Queued again: {retried.jobs}.")
+
+
+@app.command()
+def dismiss(job_id: MaybeId = None, every: All = False, kb: OnlyKb = None) -> None:
+    """Give up a failed job, or all of them, and delete the files."""
+    _one_or_all(job_id, every=every)
+    with open_api() as api:
+        if job_id is not None:
+            api.post(f"/jobs/{job_id}/dismiss")
+            typer.echo("Dismissed.")
+            return
+        dismissed = Dismissed.model_validate(api.post("/jobs/dismiss", {"kb": kb}))
+    typer.echo(f"Dismissed: {dismissed.jobs}.")
+
+
+def _one_or_all(job_id: str | None, *, every: bool) -> None:
+    if (job_id is None) != every:
+        raise typer.BadParameter("Name a job, or say --all.")
+
+
+def _print(path: str, **query: Any) -> None:
+    with open_api() as api:
+        page = api.get(path, **query)
     jobs = [Job.model_validate(item) for item in page["items"]]
     print_table(
         ("id", "kind", "document", "status", "progress", "error"),
@@ -34,13 +88,6 @@ def list_(
             for job in jobs
         ],
     )
-
-
-@app.command()
-def show(job_id: Id) -> None:
-    """Show a job as JSON."""
-    with open_api() as api:
-        print_json(api.get(f"/jobs/{job_id}"))
 
 
 def _progress(job: Job) -> str:

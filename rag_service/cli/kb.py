@@ -85,6 +85,22 @@ def reread(name: Name) -> None:
         _reread(api, name)
 
 
+@app.command()
+def pause(name: Name) -> None:
+    """Read no more documents until `kb resume`; uploads are taken and wait."""
+    with open_api() as api:
+        api.post(kb_path(name, "pause"), {})
+    typer.echo(f"{name} is paused. Go on: rag-service kb resume {name}")
+
+
+@app.command()
+def resume(name: Name) -> None:
+    """Read the documents that waited."""
+    with open_api() as api:
+        api.post(kb_path(name, "resume"), {})
+    typer.echo(f"{name} goes on.")
+
+
 def _reread(api: Api, name: str) -> None:
     count = Reread.model_validate(api.post(kb_path(name, "reread"), {})).documents
     typer.echo(f"{count} documents are read again; rag-service jobs list --kb {name} shows how far.")

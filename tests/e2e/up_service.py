@@ -136,9 +136,9 @@ def _arguments(process: psutil.Process) -> list[str]:
         return []
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
     """Waits until the condition holds; fails if it never does."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "this did not happen in time"
         time.sleep(0.05)

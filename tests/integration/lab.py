@@ -17,7 +17,7 @@ from core.db import jobs, kbs
 from core.db.models import Job, KnowledgeBase
 from core.db.session import Database
 from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, derived_id
-from ingest.files import FileStore
+from ingest.files import FileStore, Incoming
 from ingest.fsck import Fsck
 from ingest.intake import Accepted, Intake
 from ingest.parsers import Limits, parse
@@ -86,7 +86,7 @@ class Lab:
     before_parsing: Step = nothing
     other: TroubledCopy = field(default_factory=TroubledCopy)
 
-    def runner(self, owner: str = "worker") -> JobRunner:
+    def runner(self, owner: str = "worker", *, per_kb: int = 0) -> JobRunner:
         pipeline = IngestPipeline(
             parse=self._parse,
             make_chunker=partial(make_chunker, self.embedder),
@@ -102,6 +102,7 @@ class Lab:
             owner=owner,
             lease=timedelta(seconds=30),
             max_attempts=MAX_ATTEMPTS,
+            per_kb=per_kb,
         )
 
     async def _parse(self, path: Path, name: str) -> ParsedDocument:
@@ -109,12 +110,14 @@ class Lab:
         await self.before_parsing()
         return await asyncio.to_thread(parse, path, name, Limits())
 
-    async def upload(self, content: str, name: str = "leave.md", kb_id: str | None = None) -> Accepted:
+    async def receive(self, content: str) -> Incoming:
         async def chunks() -> AsyncIterator[bytes]:
             yield content.encode()
 
-        incoming = await self.files.receive(chunks(), max_bytes=10_000)
-        return await self.intake.accept(kb_id or self.kb_id, name, incoming, None)
+        return await self.files.receive(chunks(), max_bytes=10_000)
+
+    async def upload(self, content: str, name: str = "leave.md", kb_id: str | None = None) -> Accepted:
+        return await self.intake.accept(kb_id or self.kb_id, name, await self.receive(content), None)
 
     async def run_all(self, runner: JobRunner | None = None) -> None:
         """Do all open jobs of the knowledge base; what has to wait does not wait here."""

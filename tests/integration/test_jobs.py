@@ -96,8 +96,8 @@ async def test_a_lease_is_kept_while_the_work_goes_on(lab: Lab) -> None:
     accepted = await lab.upload(OLD)
     assert accepted.job is not None
     runner = lab.runner()
-    runner._lease = timedelta(seconds=0.3)
-    lab.before_parsing = once(partial(asyncio.sleep, 0.6))  # type: ignore[arg-type]
+    runner._lease = timedelta(seconds=2)
+    lab.before_parsing = once(partial(asyncio.sleep, 3))  # type: ignore[arg-type]
     await asyncio.gather(runner.run(accepted.job.id), _try_again_and_again(lab, accepted.job.id))
     job = await lab.job(accepted.job)
     assert (job.status, job.attempts) == ("done", 1)
@@ -105,8 +105,8 @@ async def test_a_lease_is_kept_while_the_work_goes_on(lab: Lab) -> None:
 
 async def _try_again_and_again(lab: Lab, job_id: str) -> None:
     other = lab.runner("other")
-    for _ in range(8):
-        await asyncio.sleep(0.05)
+    for _ in range(30):
+        await asyncio.sleep(0.1)
         await other.run(job_id)
 
 
@@ -182,7 +182,7 @@ async def test_what_breaks_unexpectedly_is_tried_again_after_growing_pauses(lab:
     assert await lab.texts() == [OLD.strip()]
 
 
-async def test_a_document_that_always_breaks_fails_with_a_reason_and_leaves_nothing(lab: Lab) -> None:
+async def test_a_document_that_always_breaks_fails_with_a_reason_and_leaves_its_file(lab: Lab) -> None:
     accepted = await lab.upload(OLD)
     lab.store.before_summaries = failing(RuntimeError("always"))  # after the chunks were written
     await lab.run_all()
@@ -195,7 +195,7 @@ async def test_a_document_that_always_breaks_fails_with_a_reason_and_leaves_noth
     }
     assert await lab.documents() == []
     assert await lab.count() == 0
-    assert lab.stored() == []
+    assert lab.stored() == [OLD]
 
 
 async def test_a_document_that_kills_its_workers_fails_after_the_last_attempt(lab: Lab) -> None:
@@ -215,7 +215,7 @@ async def test_a_document_that_kills_its_workers_fails_after_the_last_attempt(la
     assert f"stopped {MAX_ATTEMPTS} times" in job.error["message"]
     assert lab.parsed == []
     assert await lab.documents() == []
-    assert lab.stored() == []
+    assert lab.stored() == [OLD]
 
 
 async def test_a_failed_update_leaves_readers_the_version_before(lab: Lab) -> None:
@@ -232,7 +232,7 @@ async def test_a_failed_update_leaves_readers_the_version_before(lab: Lab) -> No
     assert (document.status, document.sha256) == ("ready", document.live_sha256)
     assert await lab.texts() == [OLD.strip()]
     assert await lab.count() == before
-    assert lab.stored() == [OLD]
+    assert sorted(lab.stored()) == sorted([OLD, " \n\n "])
 
 
 async def test_an_unreadable_document_is_not_tried_twice(lab: Lab) -> None:
@@ -354,7 +354,7 @@ async def test_a_document_that_comes_back_after_a_deletion_is_not_taken_for_read
     await lab.run_all()
     assert await lab.documents() == []  # and it does not stay as one that is ready but cannot be found
     assert await lab.count() == 0
-    assert lab.stored() == []
+    assert lab.stored() == [OLD]  # for another try
 
 
 async def test_a_deletion_that_is_killed_half_way_is_finished_by_the_next_worker(lab: Lab) -> None:
