@@ -231,7 +231,10 @@ class LlmSettings(Group):
     url: str | None = Field(
         None, description="Base URL of the engine. Default for `ollama`: http://127.0.0.1:11434."
     )
-    model: str | None = Field(None, description="Model name. Default for `ollama`: its first chat model.")
+    model: str | None = Field(
+        None,
+        description="Model name. Unset: the first chat model of `ollama`, the first model that another server lists.",
+    )
     api_key: SecretStr | None = Field(None, description="Key for the engine, if it asks for one.")
     model_path: Path | None = Field(None, description="GGUF file for `llama-cpp`.")
     prompt_style: Literal["chat", "completion"] = Field(

@@ -54,7 +54,7 @@ from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser, Su
 from models.embedders.base import Embedder
 from models.http import ModelServer
 from models.llm.base import LLM
-from models.llm.detect import running_ollama_model, served_model
+from models.llm.detect import running_ollama_model
 from models.llm.limits import LimitedLLM, RetryingLLM
 from models.llm.presets import FASTCHAT, LLAMA_CPP, LLAMA_FACTORY, OPENAI, RTP_LLM, VLLM, Preset
 from models.llm.sampling import SamplingParams
@@ -262,7 +262,7 @@ async def _server(preset: Preset, s: LlmSettings, place: str) -> LLM:
     key = s.api_key.get_secret_value() if s.api_key else None
     return OpenAICompatibleLLM(
         url=s.url,
-        model=s.model or await served_model(s.url, key),
+        model=s.model,
         context_tokens=s.context_tokens,
         prompt_style=s.prompt_style,
         api_key=key,

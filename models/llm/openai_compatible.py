@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from core.errors import ModelBrokeOff, ModelError, ModelTimeout, ModelUnavailable, PromptTooLong, RagError
 from models.llm.base import Delta, FinishReason, JsonSchema, Message, PromptStyle, Usage, plain_text
+from models.llm.detect import served_model
 from models.llm.presets import OPENAI, Json, Preset
 from models.llm.sampling import SamplingParams
 from models.llm.tokens import count_by_engine, turns
@@ -29,7 +30,8 @@ _TOO_LONG = re.compile(
 class OpenAICompatibleLLM:
     """A model behind an OpenAI-compatible server.
 
-    `url` is the base URL, as a rule ending in `/v1`; `preset` says what the engine behind it can do; `api_key` is
+    `url` is the base URL, as a rule ending in `/v1`; `model` None is the first that the server lists when it is first
+    asked, so it need not run yet; `preset` says what the engine behind it can do; `api_key` is
     sent as a bearer token if given; `timeout_s` bounds the silence before each piece of the answer; `trust_env`
     obeys proxies that the environment names. `label` replaces the engine in the name.
     """
@@ -38,7 +40,7 @@ class OpenAICompatibleLLM:
         self,
         *,
         url: str,
-        model: str,
+        model: str | None,
         context_tokens: int,
         prompt_style: PromptStyle = "chat",
         api_key: str | None = None,
@@ -52,6 +54,7 @@ class OpenAICompatibleLLM:
         self._context_tokens = context_tokens
         self._prompt_style = prompt_style
         self._preset = preset.of_style(chat=prompt_style == "chat")
+        self._api_key = api_key
         self._label = label or preset.engine
         self._client = AsyncOpenAI(
             base_url=url,
@@ -63,7 +66,7 @@ class OpenAICompatibleLLM:
 
     @property
     def name(self) -> str:
-        return f"{self._label} {self._model}"
+        return f"{self._label} {self._model or self._url}"
 
     @property
     def context_tokens(self) -> int:
@@ -101,9 +104,10 @@ class OpenAICompatibleLLM:
     async def ping(self) -> None:
         with self._request_errors():
             served = [model.id async for model in self._client.models.list()]
-        if self._model not in served:
+        model = await self._named()
+        if model not in served:
             raise ModelError(
-                f"The server at {self._url} does not have the model {self._model}.",
+                f"The server at {self._url} does not have the model {model}.",
                 hint=f"Set llm.model to one of: {', '.join(served) or 'none are loaded'}.",
             )
 
@@ -113,8 +117,13 @@ class OpenAICompatibleLLM:
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
         with self._request_errors():
             return await count_by_engine(
-                self._preset.tokenizer, self._post, self._model, messages, self._prompt_style
+                self._preset.tokenizer, self._post, await self._named(), messages, self._prompt_style
             )
+
+    async def _named(self) -> str:
+        if self._model is None:
+            self._model = await served_model(self._url, self._api_key)
+        return self._model
 
     async def _post(self, path: str, body: Json) -> Any:
         root = self._url.rstrip("/").removesuffix("/v1")
@@ -124,7 +133,7 @@ class OpenAICompatibleLLM:
         self, messages: Sequence[Message], body: Json
     ) -> AsyncStream[ChatCompletionChunk] | AsyncStream[Completion]:
         options: Any = {
-            "model": self._model,
+            "model": await self._named(),
             "stream_options": {"include_usage": True},
             "extra_body": body,
         }

@@ -15,9 +15,10 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 import migrations
-from core.errors import DatabaseUnavailable, RagError, SettingsError, Unavailable
+from core.errors import DatabaseUnavailable, ModelError, RagError, SettingsError, Unavailable
 from core.settings import DEFAULT_LLM, Settings, load_settings
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
+from rag_service.probe import report
 from rag_service.wiring import (
     celery_broker,
     database_url,
@@ -202,8 +203,9 @@ async def _embedder(settings: Settings) -> str:
 
 async def _llm(settings: Settings) -> str:
     async with open_llms(settings) as llms:
-        for llm in filter(None, llms.values()):
-            await llm.ping()
+        found = await report(settings, llms)
+    if wrong := [f"{each.name}: {each.problem}" for each in found if not each.reachable]:
+        raise ModelError(" ".join(wrong))
     if llms == {DEFAULT_LLM: None}:
         return "none; answers quote the best sentences (RAG_LLM__KIND=ollama or openai for a model)"
     names = [llm.name if llm else f"{name} quotes the best sentences" for name, llm in llms.items()]

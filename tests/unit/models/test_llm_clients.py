@@ -124,6 +124,24 @@ async def test_a_server_that_is_down_is_unavailable_and_the_hint_says_to_start_i
     await llm.close()
 
 
+async def test_without_a_model_the_first_that_is_served_writes_and_the_server_may_come_later() -> None:
+    dialect = DIALECTS["openai chat"]
+    served = Reply([b'{"data": [{"id": "qwen"}, {"id": "other"}]}'])
+    written = Reply([dialect.end(FinishReason.STOP)], content_type=dialect.content_type)
+    async with fake_server({"/v1/models": served, dialect.path: written}) as server:
+        llm = OpenAICompatibleLLM(url=f"{server.url}/v1", model=None, context_tokens=512)
+        assert llm.name == f"openai {server.url}/v1"
+        await deltas(llm)
+        await llm.ping()
+        await llm.close()
+    assert server.bodies[1]["model"] == "qwen"
+    assert llm.name == "openai qwen"
+    away = OpenAICompatibleLLM(url=unused_url(), model=None, context_tokens=512)
+    with pytest.raises(ModelUnavailable):
+        await deltas(away)
+    await away.close()
+
+
 async def test_a_missing_model_is_an_error_that_says_how_to_get_it(dialect: Dialect) -> None:
     body = b'{"error": "model \'m\' not found"}'
     async with answering(dialect, body, status=404, content_type="application/json") as (llm, _):
