@@ -53,7 +53,7 @@ from stores.pgvector import PgVectorStore
 KB = "bench"
 SEPARATOR = "/"  # between the names of a knowledge base and a document: ids are unique in the database
 PROGRESS_EVERY = 50  # documents
-SENT = 5  # passages that a peer sends to the model, as our default `retrieval.top_k` once was
+SENT = 5  # passages that a peer sends to the model
 RANKED = 10  # passages of a ranking of ours
 
 

@@ -284,7 +284,7 @@ class IngestSettings(Group):
         description="Longest time to read one document whose pictures of text have to be recognised, in seconds.",
     )
     chunk_characters: int = Field(
-        400,
+        250,
         ge=100,
         le=4000,
         description="Longest chunk in Chinese characters; 2.5 times as many in alphabetic scripts.",
@@ -339,7 +339,7 @@ class FsckSettings(Group):
 
 
 class RetrievalSettings(Group):
-    top_k: int = Field(5, ge=1, le=50, description="Passages that go into the prompt.")
+    top_k: int = Field(8, ge=1, le=50, description="Passages that go into the prompt.")
     pool: int = Field(40, ge=1, le=500, description="Chunks that are fused and reranked.")
     documents: int = Field(20, ge=1, le=500, description="Documents that the summary stage chooses.")
     mode: Literal["union", "strict", "flat"] = Field(

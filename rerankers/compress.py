@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from core.text import question_terms, sentences, terms, weight
 from core.types import Passage, Query, Span
@@ -22,52 +23,69 @@ class KeepWhole:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """A sentence of the passage of this `rank`; its terms, and its weight (`core.text.weight`)."""
+
+    rank: int
+    span: Span  # document offsets
+    terms: frozenset[str]
+    weight: float
+
+
 class SentenceCompressor:
     """Drops whole sentences, the least related ones first, until the passages fit; if they fit, none.
 
-    A sentence is worth the share of the question's terms in it and in its neighbours (half), plus the rank
-    of its passage. Whole sentences keep citations exact and numbers with their words.
+    A sentence is worth the share of the question's terms in it and in its neighbours (half), rare terms counting more,
+    by the rank of its passage and for its length: two short sentences may tell more than a long one. The constants were
+    measured (docs/benchmarks.md). Whole sentences keep citations exact and numbers with their words.
     """
 
     def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
         total = sum(weight(passage.text) for passage in passages)
         if total <= budget:
             return list(passages)
-        wanted = set(question_terms(query.standalone))
+        each = [_sentences(rank, passage) for rank, passage in enumerate(passages)]
+        rarity = _rarity(question_terms(query.standalone), [s for found in each for s in found])
         ranked = sorted(
-            (
-                (worth / (1 + 0.3 * rank), rank, span)
-                for rank, passage in enumerate(passages)
-                for span, worth in _sentence_worth(passage, wanted)
-            ),
-            key=lambda item: (-item[0], item[1], item[2].start),
+            ((worth, s) for found in each for s, worth in zip(found, _worth(found, rarity), strict=True)),
+            key=lambda item: (-item[0], item[1].rank, item[1].span.start),
         )
         kept: dict[int, list[Span]] = {}
-        for _, rank, span in ranked:
-            record = passages[rank].record
-            size = weight(record.text[span.start - record.start : span.end - record.start])
-            if size <= budget:
-                budget -= size
-                kept.setdefault(rank, []).append(span)
+        for _, sentence in ranked:
+            if sentence.weight <= budget:
+                budget -= sentence.weight
+                kept.setdefault(sentence.rank, []).append(sentence.span)
         return [replace(passages[rank], spans=_merged(kept[rank], passages[rank])) for rank in sorted(kept)]
 
 
-def _sentence_worth(passage: Passage, wanted: set[str]) -> list[tuple[Span, float]]:
+def _sentences(rank: int, passage: Passage) -> list[_Sentence]:
     record = passage.record
-    kept = passage.spans or (Span(record.start, record.end),)
-    local = [
-        sentence
-        for span in kept
-        for sentence in sentences(record.text, Span(span.start - record.start, span.end - record.start))
-    ]
-    shares = [
-        len(wanted.intersection(terms(record.text[s.start : s.end]))) / max(len(wanted), 1) for s in local
-    ]
     result = []
-    for i, span in enumerate(local):
+    for span in passage.spans or (Span(record.start, record.end),):
+        for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
+            text = record.text[local.start : local.end]
+            place = Span(record.start + local.start, record.start + local.end)
+            result.append(_Sentence(rank, place, frozenset(terms(text)), weight(text)))
+    return result
+
+
+def _rarity(wanted: Sequence[str], among: Sequence[_Sentence]) -> dict[str, float]:
+    """What each term of the question counts, all together 1: the fewer of the sentences hold it, the more."""
+    held = {term: sum(term in sentence.terms for sentence in among) for term in wanted}
+    rarity = {term: math.log(1 + len(among) / (0.5 + count)) for term, count in held.items()}
+    total = sum(rarity.values()) or 1.0
+    return {term: each / total for term, each in rarity.items()}
+
+
+def _worth(found: Sequence[_Sentence], rarity: Mapping[str, float]) -> list[float]:
+    """The worth of the sentences of one passage."""
+    shares = [sum(each for term, each in rarity.items() if term in sentence.terms) for sentence in found]
+    result = []
+    for i, sentence in enumerate(found):
         around = max(shares[max(i - 1, 0) : i] + shares[i + 1 : i + 2], default=0.0)
-        shifted = Span(record.start + span.start, record.start + span.end)
-        result.append((shifted, 0.1 + shares[i] + around / 2))
+        worth = 0.1 + shares[i] + around / 2
+        result.append(worth / (1 + 0.3 * sentence.rank) / (5 + sentence.weight) ** 0.3)
     return result
 
 

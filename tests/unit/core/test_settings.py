@@ -98,7 +98,7 @@ def test_a_file_that_is_named_but_absent_or_no_toml_is_named(tmp_path: Path) -> 
         ({"RAG_LLM__KIND": "extractive", "RAG_LLM__URL": "http://x"}, "but llm.url is set"),
         ({"RAG_LLM__KIND": "extractive", "RAG_LLM__MODEL": "qwen3"}, "but llm.model is set"),
         ({"RAG_LLM__KIND": "extractive", "RAG_LLM__MODEL_PATH": "x.gguf"}, "but llm.model_path is set"),
-        ({"RAG_RETRIEVAL__POOL": "3"}, "retrieval.pool (3) is smaller than retrieval.top_k (5)"),
+        ({"RAG_RETRIEVAL__POOL": "3"}, "retrieval.pool (3) is smaller than retrieval.top_k (8)"),
         ({"RAG_SERVER__PORT": "70000"}, "RAG_SERVER__PORT: "),
         ({"RAG_RETRIEVAL__MODE": "both"}, "RAG_RETRIEVAL__MODE: "),
         ({"RAG_LLM__KIND": "oracle"}, "RAG_LLM__KIND: "),

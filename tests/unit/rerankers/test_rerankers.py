@@ -66,6 +66,15 @@ def test_the_least_related_sentences_go_first() -> None:
     assert kept.text != text
 
 
+def test_a_rare_word_of_the_question_counts_more_than_one_that_every_sentence_holds() -> None:
+    filler = " ".join(f"Leave number {n} has its weeks counted." for n in range(9))
+    rare = "Parental matters are for the office."
+    [kept] = SentenceCompressor().compress(
+        QUESTION, [passage(0, f"{filler} {rare}")], budget=weight(rare) + 1
+    )
+    assert kept.text == rare
+
+
 TEXTS = st.lists(
     st.sampled_from(
         ["Parental leave is 16 weeks. ", "年假有 10 天。", "Nothing here.\n\n", "Paid 3,500.50 on day 25. "]
