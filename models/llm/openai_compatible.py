@@ -132,6 +132,8 @@ class OpenAICompatibleLLM:
     async def _start(
         self, messages: Sequence[Message], body: Json
     ) -> AsyncStream[ChatCompletionChunk] | AsyncStream[Completion]:
+        if self._preset.answers_to_any_name:
+            await self.ping()
         options: Any = {
             "model": await self._named(),
             "stream_options": {"include_usage": True},

@@ -56,7 +56,8 @@ class Preset:
     `names` maps our parameters to the engine's, a dot for each object they lie in; those it lacks are not there.
     `beam_flag` is a field that must be true for `num_beams` above 1; `chat_only` names parameters that it has in
     chats and not where it continues plain text. `json_in_chat` and `json_in_completion` say how each of the two ways
-    to prompt it takes a schema, `completion` whether it continues plain text at all.
+    to prompt it takes a schema, `completion` whether it continues plain text at all. One that answers to any name of a
+    model, with whatever it has loaded, is asked each time what that is (`answers_to_any_name`).
     """
 
     engine: str
@@ -67,6 +68,7 @@ class Preset:
     json_in_chat: JsonConstraint = JsonConstraint.NONE
     json_in_completion: JsonConstraint = JsonConstraint.NONE
     completion: bool = True
+    answers_to_any_name: bool = False
     tokenizer: Tokenizer = Tokenizer.NONE
 
     def of_style(self, *, chat: bool) -> Preset:
@@ -167,6 +169,7 @@ LLAMA_CPP = Preset(
     {**_OPENAI, **_same("top_k", "min_p"), "repetition_penalty": "repeat_penalty"},
     json_in_chat=JsonConstraint.RESPONSE_FORMAT,
     json_in_completion=JsonConstraint.JSON_SCHEMA,
+    answers_to_any_name=True,
     tokenizer=Tokenizer.LLAMA_CPP,
 )
 FASTCHAT = Preset(

@@ -15,6 +15,7 @@ from core.errors import InvalidValue, ModelError, ModelTimeout, ModelUnavailable
 from models.llm.base import LLM, Delta, FinishReason, Message, Role, Usage
 from models.llm.ollama import OllamaLLM
 from models.llm.openai_compatible import OpenAICompatibleLLM
+from models.llm.presets import LLAMA_CPP
 from models.llm.sampling import SamplingParams
 
 QUESTION = [Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "你好")]
@@ -140,6 +141,17 @@ async def test_without_a_model_the_first_that_is_served_writes_and_the_server_ma
     with pytest.raises(ModelUnavailable):
         await deltas(away)
     await away.close()
+
+
+async def test_an_engine_that_answers_to_any_name_with_another_model_is_not_asked() -> None:
+    loaded = Reply([b'{"data": [{"id": "qwen"}]}'])
+    async with fake_server({"/v1/models": loaded}) as server:
+        llm = OpenAICompatibleLLM(url=f"{server.url}/v1", model="gemma", context_tokens=512, preset=LLAMA_CPP)
+        with pytest.raises(ModelError, match="does not have the model gemma") as caught:
+            await deltas(llm)
+        await llm.close()
+    assert "one of: qwen" in (caught.value.hint or "")
+    assert len(server.bodies) == 1
 
 
 async def test_a_missing_model_is_an_error_that_says_how_to_get_it(dialect: Dialect) -> None:
