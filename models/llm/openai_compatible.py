@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import openai
+from httpx2 import Limits  # what the official client is built on
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
 from openai.types import Completion, CompletionUsage
 from openai.types.chat import ChatCompletionChunk
@@ -20,6 +21,7 @@ from models.llm.sampling import SamplingParams
 from models.llm.tokens import count_by_engine, turns
 
 CONNECT_TIMEOUT_S = 5.0
+IDLE_S = 2.0  # a connection is kept; llama.cpp and vLLM close theirs after 5 s, and a request on one just then is lost
 # How engines say with status 400 that a prompt is too long: llama.cpp, vLLM, OpenAI, FastChat, RTP-LLM.
 _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window)|maximum.*(?:context|length)|(?:prompt|input).*(?:too long|exceed)",
@@ -61,7 +63,10 @@ class OpenAICompatibleLLM:
             api_key=api_key or "none",  # the client insists on one
             timeout=openai.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             max_retries=0,  # `RetryingLLM` tries again, for every engine alike
-            http_client=DefaultAsyncHttpxClient(trust_env=trust_env),
+            http_client=DefaultAsyncHttpxClient(
+                trust_env=trust_env,
+                limits=Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=IDLE_S),
+            ),
         )
 
     @property
