@@ -60,6 +60,20 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "PAUSE_S", 0.01)
 
 
+async def test_a_server_that_is_gone_costs_only_our_own_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("models.http.asyncio.sleep", slept)
+    server = http.ModelServer(unused_url(), group="reranker", timeout_s=5, concurrency=1)
+    with pytest.raises(ModelUnavailable):
+        await server.post("/rerank", {})
+    await server.close()
+    assert pauses == [http.PAUSE_S, 2 * http.PAUSE_S]
+
+
 async def test_openai_vectors_are_put_in_the_order_of_the_texts_and_made_unit_length() -> None:
     async with openai(reply(OPENAI)) as (fake, embedder):
         as_embedder: Embedder = embedder
