@@ -1,6 +1,6 @@
 # One verb for each need. Only make, Python 3.11 and coreutils must be there; the rest goes into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-stores test-models lint test-all bench-retrieval bench-stores
+.PHONY: help run demo test test-crash test-stores test-models lint test-all bench-retrieval bench-stores
 export PYTHON
 MAKEFLAGS += --no-print-directory
 
@@ -29,6 +29,10 @@ lint: ## Check format, style, types and the arrows between the folders
 test-stores: ## Run the tests of vector stores against every real server
 	@scripts/bootstrap.sh dev
 	@EVERY_STORE=1 scripts/test.sh stores crash
+
+test-crash: ## Kill a random part of the service in each of ROUNDS=30 rounds of an ingest: make test-crash [STORE=redis]
+	@scripts/bootstrap.sh dev
+	@.venv/bin/python tests/crash/rounds.py $(or $(ROUNDS),30) --store $(or $(STORE),pgvector)
 
 test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), vLLM (2.5 GB), sentence-transformers
 	@scripts/bootstrap.sh dev

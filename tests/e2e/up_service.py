@@ -16,7 +16,7 @@ import psutil
 import psycopg
 
 READY = "rag-service is ready: "
-PATIENCE_S = 120.0  # for starts and ends, on machines that are busy
+PATIENCE_S = 300.0  # for starts and ends, on machines that are busy
 
 
 class UpService:
