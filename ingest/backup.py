@@ -29,6 +29,7 @@ from ingest.backup_file import (
 )
 from ingest.files import FileStore
 from ingest.hold import holding
+from ingest.intake import OF_FOLDER
 from ingest.move import batches, exists
 from stores.base import VectorStore
 from stores.live import LiveStores
@@ -133,6 +134,8 @@ class Reader:
             pages=document.pages,
             characters=document.characters,
             chunks=document.chunks,
+            summaries=document.summaries,
+            source=document.source if (document.source or "").startswith(OF_FOLDER) else None,
             summary=document.summary,
             attributes=document.attributes,
             created_at=document.created_at,

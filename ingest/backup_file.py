@@ -83,6 +83,8 @@ class SavedDocument(_Saved):
     pages: int | None
     characters: int | None
     chunks: int | None
+    summaries: int | None = None
+    source: str | None = None
     summary: str | None
     attributes: dict[str, Any]
     created_at: datetime

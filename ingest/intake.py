@@ -26,6 +26,7 @@ from ingest.files import FileStore, Incoming
 from ingest.parsers import sniff
 
 LONGEST_NAME = 500  # characters
+OF_FOLDER = "folder:"  # how the sources that clients keep begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,12 @@ class Accepted:
     document_id: str
     job: Job | None
     same_as: str | None = None
+
+
+class OfAnotherSource(Conflict):
+    """The document belongs to another source."""
+
+    code = "of-another-source"
 
 
 def clean_name(name: str | None) -> str:
@@ -70,17 +77,19 @@ class Intake:
         incoming: Incoming,
         attributes: dict[str, Any] | None,
         uploader: str = "",
+        source: str | None = None,
     ) -> Accepted:
         """Keep the file and queue its ingestion, unless the same bytes are there already.
 
-        The same bytes under a new name are kept once, under the first name and with its attributes.
+        The same bytes under a new name are kept once, under the first name and with its attributes. From now on the
+        document belongs to `source`, if it is given.
         Raises `UnreadableDocument` if the file is empty, mislabelled or of an unknown format, `NotFound`
-        if the knowledge base is gone. Whatever happens, `incoming` is used up.
+        if the knowledge base is gone, `OfAnotherSource`. Whatever happens, `incoming` is used up.
         """
         try:
             await asyncio.to_thread(sniff, incoming.path, name)
             async with self._database.transaction() as session:
-                return await self._store(session, kb_id, name, incoming, attributes, uploader)
+                return await self._store(session, kb_id, name, incoming, attributes, uploader, source)
         finally:
             incoming.drop()
 
@@ -93,6 +102,7 @@ class Intake:
         limits: ArchiveLimits,
         max_file_bytes: int,
         uploader: str = "",
+        source: str | None = None,
     ) -> AsyncIterator[tuple[str, Accepted | RagError]]:
         """Accept each file of the ZIP archive `name` as a document `name/path`.
 
@@ -103,7 +113,7 @@ class Intake:
             with await asyncio.to_thread(Archive, incoming.path, limits) as archive:
                 for entry in archive.entries:
                     yield await self._accept_entry(
-                        kb_id, name, archive, entry, attributes, max_file_bytes, uploader
+                        kb_id, name, archive, entry, attributes, max_file_bytes, uploader, source
                     )
         except UnreadableDocument as error:
             raise UnreadableDocument(f"{name}: {error.message}", hint=error.hint) from error
@@ -119,13 +129,14 @@ class Intake:
         attributes: dict[str, Any] | None,
         max_bytes: int,
         uploader: str,
+        source: str | None,
     ) -> tuple[str, Accepted | RagError]:
         name = f"{archive_name}/{entry.name}"
         try:
             name = clean_name(name)
             async with aclosing(archive.blocks(entry)) as blocks:
                 unpacked = await self._files.receive(blocks, max_bytes=max_bytes)
-            return name, await self.accept(kb_id, name, unpacked, attributes, uploader)
+            return name, await self.accept(kb_id, name, unpacked, attributes, uploader, source)
         except RagError as error:
             if error.status >= 500:
                 raise  # the service's trouble, not this file's
@@ -139,6 +150,7 @@ class Intake:
         incoming: Incoming,
         attributes: dict[str, Any] | None,
         uploader: str,
+        source: str | None,
     ) -> Accepted:
         kb = await session.get(KnowledgeBase, kb_id, with_for_update={"read": True})
         if kb is None or kb.deleted_at is not None:
@@ -147,6 +159,8 @@ class Intake:
         await documents.lock_content(session, f"document {document_id}")  # ten equal uploads at once
         await documents.lock_content(session, incoming.sha256)
         document = await documents.find(session, document_id, lock=True)
+        if document is not None and source is not None:
+            _give(document, source)
         if document is not None and document.sha256 == incoming.sha256:
             unchanged = await self._unchanged(session, document, attributes)
             if unchanged is not None:
@@ -155,7 +169,9 @@ class Intake:
             twin = await documents.with_content(session, kb_id, incoming.sha256)
             if twin is not None:
                 return Accepted(twin.id, await jobs.newest_open(session, twin.id), same_as=twin.name)
-            document = Document(id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="")
+            document = Document(
+                id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="", source=source
+            )
             session.add(document)
         self._files.keep(incoming)
         document.sha256 = incoming.sha256
@@ -304,6 +320,15 @@ class Intake:
 def _refuse_unless_failed(job: Job) -> None:
     if job.status != JobStatus.FAILED:
         raise Conflict(f"This job is {job.status}: only failed ones can be tried again or dismissed.")
+
+
+def _give(document: Document, source: str) -> None:
+    if document.source not in (None, source) and document.status != DocumentStatus.DELETING:
+        raise OfAnotherSource(
+            f"There is a document {document.name} already, which comes from {document.source}.",
+            hint="Delete it, or synchronise one of the two into another knowledge base.",
+        )
+    document.source = source
 
 
 async def queue_all(session: AsyncSession, kb_id: str) -> int:

@@ -89,6 +89,7 @@ class Document(Base):
     summaries: Mapped[int | None]  # null for what was read before they were counted
     summary: Mapped[str | None]
     attributes: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
+    source: Mapped[str | None]  # what keeps it up to date, and removes it: "folder:…" for a folder
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 

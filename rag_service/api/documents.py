@@ -17,7 +17,7 @@ from core.db import documents, kbs
 from core.db.models import Document
 from core.errors import BadRequest, InvalidValue, NotFound, RagError
 from ingest.archive import ArchiveLimits, is_archive
-from ingest.intake import Accepted, clean_name
+from ingest.intake import OF_FOLDER, Accepted, clean_name
 from models.embedders.base import refuse_other_embedder
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
@@ -27,6 +27,7 @@ from rag_service.wiring import ApiServices
 router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"])
 COPY_BYTES = 2**20  # read from an upload at a time
 MOST_ATTRIBUTES = 50
+LONGEST_SOURCE = 200  # characters
 
 UPLOAD_BODY = {
     "requestBody": {
@@ -46,6 +47,11 @@ UPLOAD_BODY = {
                             "type": "string",
                             "description": "JSON object of texts, numbers and booleans, for `filters` in searches.",
                             "examples": ['{"department": "hr", "year": 2026}'],
+                        },
+                        "source": {
+                            "type": "string",
+                            "maxLength": 200,
+                            "description": "What the documents belong to from now on, such as `folder:handbook`.",
                         },
                     },
                 }
@@ -84,10 +90,11 @@ async def upload(
                     "There is no file in the request.", hint="Send it as multipart field `file`."
                 )
             attributes = _attributes(form)
+            source = _source(form)
             results = [
                 result
                 for file in files
-                for result in await _accept(services, kb_id, file, attributes, key.id)
+                for result in await _accept(services, kb_id, file, attributes, key.id, source)
             ]
     except MultiPartException as error:
         raise BadRequest(f"The upload cannot be read: {error.message}") from error
@@ -98,7 +105,12 @@ async def upload(
 
 
 async def _accept(
-    services: ApiServices, kb_id: str, file: UploadFile, attributes: dict[str, Any] | None, uploader: str
+    services: ApiServices,
+    kb_id: str,
+    file: UploadFile,
+    attributes: dict[str, Any] | None,
+    uploader: str,
+    source: str | None,
 ) -> list[tuple[str, Accepted | RagError]]:
     """What became of a file, or of each file of an archive, by name."""
     limits = services.settings.server
@@ -110,11 +122,13 @@ async def _accept(
         name = clean_name(name)
         incoming = await services.files.receive(read_in_pieces(file), max_bytes=max_bytes)
         if not is_archive(name):
-            results.append((name, await services.intake.accept(kb_id, name, incoming, attributes, uploader)))
+            results.append(
+                (name, await services.intake.accept(kb_id, name, incoming, attributes, uploader, source))
+            )
             return results
         archive_limits = ArchiveLimits(limits.max_archive_files, limits.max_archive_mb * 2**20)
         async for each in services.intake.accept_archive(
-            kb_id, name, incoming, attributes, archive_limits, max_bytes, uploader
+            kb_id, name, incoming, attributes, archive_limits, max_bytes, uploader, source
         ):
             results.append(each)
     except RagError as error:
@@ -165,6 +179,19 @@ def _attributes(form: FormData) -> dict[str, Any] | None:
             )
     schemas.refuse_unstorable(value, "`attributes`")
     return value
+
+
+def _source(form: FormData) -> str | None:
+    raw = form.get("source")
+    if raw is None:
+        return None
+    source = str(raw)
+    if not source.startswith(OF_FOLDER) or not len(OF_FOLDER) < len(source) <= LONGEST_SOURCE:
+        raise InvalidValue(
+            f"`source` is {OF_FOLDER} and a name, together at most {LONGEST_SOURCE} characters."
+        )
+    schemas.refuse_unstorable(source, "`source`")
+    return source
 
 
 @router.get("")

@@ -370,6 +370,10 @@ class Document(BaseModel):
     chunks: int | None
     summary: str | None
     attributes: dict[str, Any]
+    source: str | None = Field(
+        description="What keeps it up to date; null for what was uploaded by hand.",
+        examples=["folder:handbook"],
+    )
     created_at: datetime
     updated_at: datetime
 

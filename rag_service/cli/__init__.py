@@ -20,6 +20,7 @@ from rag_service.cli.doctor import doctor
 from rag_service.cli.fsck import fsck
 from rag_service.cli.ingest import ingest
 from rag_service.cli.serve import api, migrate, worker
+from rag_service.cli.sync import sync
 from rag_service.cli.up import up
 
 
@@ -52,7 +53,7 @@ def version() -> None:
 
 
 app.command()(up)
-for command in (demo, doctor, ingest, search, ask, chunks, fsck, migrate, api, worker):
+for command in (demo, doctor, ingest, sync, search, ask, chunks, fsck, migrate, api, worker):
     app.command()(command)
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")

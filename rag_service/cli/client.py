@@ -140,11 +140,12 @@ class Api:
             if cursor is None:
                 return
 
-    def upload(self, kb: str, files: Sequence[LocalFile]) -> list[UploadResult]:
-        """Upload files in one request. Raises `OSError` if one cannot be read."""
+    def upload(self, kb: str, files: Sequence[LocalFile], *, source: str | None = None) -> list[UploadResult]:
+        """Upload files, which belong to `source`, in one request. Raises `OSError` if one cannot be read."""
         with ExitStack() as stack:
             parts = [("file", (file.name, stack.enter_context(file.path.open("rb")))) for file in files]
-            response = self._json("POST", kb_path(kb, "documents"), files=parts)
+            form = _given({"source": source})
+            response = self._json("POST", kb_path(kb, "documents"), files=parts, data=form)
         return [UploadResult.model_validate(result) for result in response["files"]]
 
     def download(self, path: str, **query: Any) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -45,7 +45,7 @@ def ingest(
 ) -> None:
     """Add documents. Those that are there already and have not changed cost nothing."""
     files = find_files(paths)
-    with open_api() as api, _safe_to_repeat(), _progress() as report:
+    with open_api() as api, safe_to_repeat(), progress() as report:
         outcomes = add_files(api, kb, files, wait=wait, report=report)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     print_same(outcomes)
@@ -61,7 +61,7 @@ def find_files(paths: Sequence[Path]) -> list[LocalFile]:
 
     Raises `BadRequest` if a path does not exist, if nothing is found, or if two files get the same name.
     """
-    files = [file for path in paths for file in _files_under(path)]
+    files = [file for path in paths for file in files_under(path)]
     if not files:
         raise BadRequest(f"There are no files in {', '.join(map(str, paths))}.")
     seen: dict[str, Path] = {}
@@ -75,13 +75,14 @@ def find_files(paths: Sequence[Path]) -> list[LocalFile]:
     return [LocalFile(path, name) for name, path in seen.items()]
 
 
-def _files_under(path: Path) -> Iterator[LocalFile]:
+def files_under(path: Path) -> Iterator[LocalFile]:
+    """The files of a folder without the hidden ones; a file as it is. Raises `BadRequest` if one cannot be read."""
     if path.is_file():
         yield LocalFile(path, path.name)
         return
     if not path.is_dir():
         raise BadRequest(f"{path} does not exist.")
-    for folder, subfolders, names in os.walk(path):
+    for folder, subfolders, names in os.walk(path, onerror=_refuse_folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
@@ -89,15 +90,25 @@ def _files_under(path: Path) -> Iterator[LocalFile]:
                 yield LocalFile(file, file.relative_to(path).as_posix())
 
 
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise BadRequest(f"{error.filename} cannot be read: {error.strerror}.")
+
+
 def add_files(
-    api: Api, kb: str, files: Sequence[LocalFile], *, wait: bool, report: Report = lambda *_: None
+    api: Api,
+    kb: str,
+    files: Sequence[LocalFile],
+    *,
+    wait: bool,
+    report: Report = lambda *_: None,
+    source: str | None = None,
 ) -> list[Outcome]:
     """Upload `files` and, with `wait`, follow their jobs to the end. One outcome for each file."""
     outcomes: list[Outcome] = []
     jobs: list[tuple[UploadResult, Job]] = []
     for batch in batches(files):
         report("uploading", len(outcomes), len(files))
-        for result in _upload(api, kb, batch):
+        for result in _upload(api, kb, batch, source):
             if isinstance(result, UploadResult) and result.job is not None and wait:
                 jobs.append((result, result.job))
             else:
@@ -125,7 +136,7 @@ def batches(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
         yield batch
 
 
-def _upload(api: Api, kb: str, batch: list[LocalFile]) -> list[UploadResult | Outcome]:
+def _upload(api: Api, kb: str, batch: list[LocalFile], source: str | None) -> list[UploadResult | Outcome]:
     readable: list[LocalFile] = []
     results: list[UploadResult | Outcome] = []
     for file in batch:
@@ -137,9 +148,10 @@ def _upload(api: Api, kb: str, batch: list[LocalFile]) -> list[UploadResult | Ou
     if not readable:
         return results
     try:
-        return [*results, *api.upload(kb, readable)]
+        return [*results, *api.upload(kb, readable, source=source)]
     except Refused as error:
-        if len(readable) > 1 or error.status not in REFUSES_FILE:
+        blames_file = error.status in REFUSES_FILE or error.code == "of-another-source"
+        if len(readable) > 1 or not blames_file:
             raise
         return [*results, Outcome(readable[0].name, "failed", error.message, error.hint or "")]
 
@@ -201,7 +213,7 @@ def in_words(outcomes: Sequence[Outcome]) -> str:
 
 
 @contextmanager
-def _safe_to_repeat() -> Iterator[None]:
+def safe_to_repeat() -> Iterator[None]:
     """Adds to a connection that broke off, which nobody has a hint for, what to do about it."""
     try:
         yield
@@ -210,7 +222,7 @@ def _safe_to_repeat() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def progress() -> Iterator[Report]:
     """A bar on the terminal's standard error; nothing where there is no terminal."""
     from rich.console import Console  # noqa: PLC0415 (`rag-service up` never needs it)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415

@@ -6,6 +6,7 @@ API and worker run in threads of the test process; everything below them is what
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping
@@ -13,13 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import httpx
 import psycopg
 import uvicorn
+from click.testing import Result
+from typer.testing import CliRunner
 
 from core.settings import Settings, load_settings
 from rag_service.app import create_app
+from rag_service.cli import app as cli
 from rag_service.first_start import prepare
 from rag_service.wiring import WorkerServices, open_worker
 
@@ -68,6 +73,24 @@ class Running:
             for (job_id,) in open_jobs:
                 self.loop.run(self.worker.runner.run(job_id))
             time.sleep(0.02)
+
+    def command(self, *arguments: str) -> Result:
+        """What a command of the CLI says; the worker works until it is done."""
+        variables = {"RAG_URL": self.url, "RAG_API_KEY": self.admin_key}
+        done = threading.Event()
+
+        def work() -> None:
+            while not done.wait(0.05):
+                self.work()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            with mock.patch.dict(os.environ, variables):
+                return CliRunner().invoke(cli, arguments)
+        finally:
+            done.set()
+            worker.join()
 
     def as_(self, key: str | None) -> httpx.Client:
         """Another client, with this key or none."""

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from click.testing import Result
 from running_service import Running
-from typer.testing import CliRunner
 
 from ingest.backup_file import BackupFile, BackupWriter, SavedKb
-from rag_service.cli import app
 
 LEAVE = (
     "# Leave\n\nEmployees have 15 days of annual leave. "
@@ -387,47 +383,26 @@ def test_an_empty_knowledge_base_can_be_backed_up_restored_and_exported(service:
     assert in_kb(service, "still-empty")["documents"] == 0
 
 
-def command(service: Running, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    """A command of the CLI, and the worker beside it until it is done."""
-    monkeypatch.setenv("RAG_URL", service.url)
-    monkeypatch.setenv("RAG_API_KEY", service.admin_key)
-    done = threading.Event()
-
-    def work() -> None:
-        while not done.wait(0.05):
-            service.work()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        return CliRunner().invoke(app, ["kb", *arguments])
-    finally:
-        done.set()
-        worker.join()
-
-
-def test_the_commands_back_up_restore_and_export(
-    service: Running, backup: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_commands_back_up_restore_and_export(service: Running, backup: bytes, tmp_path: Path) -> None:
     file, lines = tmp_path / "original.tar", tmp_path / "original.jsonl"
-    backed_up = command(service, monkeypatch, "backup", "original", "--to", str(file))
+    backed_up = service.command("kb", "backup", "original", "--to", str(file))
     assert backed_up.output.startswith("Backed up 2 documents, ")
-    again = command(service, monkeypatch, "backup", "original", "--to", str(file))
+    again = service.command("kb", "backup", "original", "--to", str(file))
     assert again.exit_code == 1
     assert "is there already" in again.output
-    restored = command(service, monkeypatch, "restore", str(file), "--name", "by-command")
+    restored = service.command("kb", "restore", str(file), "--name", "by-command")
     assert restored.output == "Restored by-command with 2 documents.\n"
     assert in_kb(service, "by-command")["documents"] == 2
-    exported = command(service, monkeypatch, "export", "by-command", "--to", str(lines))
+    exported = service.command("kb", "export", "by-command", "--to", str(lines))
     assert exported.exit_code == 0, exported.output
     assert {json.loads(line)["document"] for line in lines.read_text().splitlines()} == {
         "policies/leave.md",
         "差旅.md",
     }
     file.write_bytes(file.read_bytes()[:-2000])
-    refused = command(service, monkeypatch, "restore", str(file), "--name", "cut")
+    refused = service.command("kb", "restore", str(file), "--name", "cut")
     assert refused.exit_code == 1
     assert "cut off" in refused.output
-    missing = command(service, monkeypatch, "backup", "no-such", "--to", str(tmp_path / "x.tar"))
+    missing = service.command("kb", "backup", "no-such", "--to", str(tmp_path / "x.tar"))
     assert missing.exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [lines.name, file.name]
