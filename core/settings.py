@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -41,6 +42,7 @@ STORE_SERVERS: Mapping[str, str] = {
 }
 DEFAULT_LLM = "default"  # the name of the language model under `llm`
 LLM_NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # can stand in a variable's name
+HOST_PATTERN = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")
 SERVERS_OF_MODELS = ("vllm", "openai", "fastchat", "rtp-llm", "llama-factory")  # kinds that need a `url`
 LIKE = 0.8  # how alike names must be (difflib's ratio) for one to be suggested for the other
 
@@ -338,6 +340,36 @@ class FsckSettings(Group):
     )
 
 
+class SourcesSettings(Group):
+    hosts: str = Field(
+        "",
+        description="Hosts that pages may be fetched from, with blanks between them: `docs.example.com`, "
+        "`*.example.com`, `wiki.example.com:8443`. Empty: none.",
+    )
+    private_networks: str = Field(
+        "",
+        description="Networks of private addresses that these hosts may be in, such as `10.0.0.0/8`, with blanks "
+        "between them. Empty: public addresses only.",
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Longest time to fetch one page, in seconds.")
+    max_pages: int = Field(5000, ge=1, description="Most pages of one sitemap.")
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_with_ports(cls, hosts: str) -> str:
+        for host in hosts.split():
+            if not HOST_PATTERN.fullmatch(host):
+                raise ValueError(f"{host} is no host such as docs.example.com, *.example.com or host:8443")
+        return hosts.lower()
+
+    @field_validator("private_networks")
+    @classmethod
+    def _networks(cls, networks: str) -> str:
+        for network in networks.split():
+            ip_network(network)
+        return networks
+
+
 class RetrievalSettings(Group):
     top_k: int = Field(8, ge=1, le=50, description="Passages that go into the prompt.")
     pool: int = Field(40, ge=1, le=500, description="Chunks that are fused and reranked.")
@@ -404,6 +436,7 @@ class Settings(Group):
     ingest: IngestSettings = Field(default=IngestSettings())
     worker: WorkerSettings = Field(default=WorkerSettings())
     fsck: FsckSettings = Field(default=FsckSettings())
+    sources: SourcesSettings = Field(default=SourcesSettings())
     retrieval: RetrievalSettings = Field(default=RetrievalSettings())
     answer: AnswerSettings = Field(default=AnswerSettings())
 

@@ -27,6 +27,7 @@ from core.db.models import (
     JobStatus,
     KnowledgeBase,
 )
+from core.db.models import Source as WebSource
 from core.db.session import Database
 from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable
 from core.types import IndexKind
@@ -37,6 +38,7 @@ from ingest.intake import queue_all
 from ingest.move import CopyDiffers, Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target
 from ingest.restore import Restoring
+from ingest.sync import Syncer
 from stores.live import LiveStores
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class JobRunner:
         files: FileStore,
         pipeline: IngestPipeline,
         stores: LiveStores,
+        syncer: Syncer,
         owner: str,
         lease: timedelta,
         max_attempts: int,
@@ -73,6 +76,7 @@ class JobRunner:
         self._files = files
         self._pipeline = pipeline
         self._stores = stores
+        self._syncer = syncer
         self._owner = owner
         self._lease = lease
         self._max_attempts = max_attempts
@@ -153,19 +157,18 @@ class JobRunner:
             kb = await kbs.by_id(session, job.kb_id)
         if kb is None:
             raise RagError("The knowledge base of this job is gone.")
-        if job.kind == JobKind.DELETE_KB:
-            return await self._delete_kb(job, kb)
-        if job.kind == JobKind.MOVE_KB:
-            return await self._move_kb(job, kb)
-        if job.kind == JobKind.DROP_COPY:
-            return await self._drop_copy(job, kb)
-        if job.kind == JobKind.RESTORE_KB:
-            return await self._restore_kb(job, kb)
         if job.kind in OF_THE_API:
             raise RagError("It broke off: the reader took nothing for too long, or the API was stopped.")
-        if job.kind == JobKind.DELETE_DOCUMENT:
-            return await self._delete_document(job, kb)
-        return await self._ingest(job, kb)
+        work = {
+            JobKind.INGEST: self._ingest,
+            JobKind.DELETE_DOCUMENT: self._delete_document,
+            JobKind.DELETE_KB: self._delete_kb,
+            JobKind.MOVE_KB: self._move_kb,
+            JobKind.DROP_COPY: self._drop_copy,
+            JobKind.RESTORE_KB: self._restore_kb,
+            JobKind.SYNC_SOURCE: self._sync_source,
+        }
+        await work[JobKind(job.kind)](job, kb)
 
     # --- ingest ---------------------------------------------------------------------------------------------
 
@@ -358,6 +361,7 @@ class JobRunner:
             await jobs.hold(session, job.id, owner=self._owner)
             await session.execute(delete(Document).where(Document.kb_id == kb.id))
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
+            await session.execute(delete(WebSource).where(WebSource.kb_id == kb.id))
 
     async def _drop_indexes(self, kb: KnowledgeBase, store_kind: str) -> None:
         store = await self._stores.get(store_kind)
@@ -436,6 +440,27 @@ class JobRunner:
                 held = await session.get(KnowledgeBase, kb.id, with_for_update=True, populate_existing=True)
                 assert held is not None
                 held.copies = [kind for kind in held.copies if kind != store]
+        await self._finish(job)
+
+    # --- sources of the web -----------------------------------------------------------------------------------
+
+    async def _sync_source(self, job: Job, kb: KnowledgeBase) -> None:
+        if kb.deleted_at is None:
+
+            async def report(done: int, total: int) -> None:
+                percent = 99 * done // max(total, 1)
+                async with self._database.transaction() as session:
+                    await jobs.progress(
+                        session,
+                        job.id,
+                        owner=self._owner,
+                        stage="fetching",
+                        done=done,
+                        total=total,
+                        percent=percent,
+                    )
+
+            await self._syncer.run(kb, (job.detail or {})["source"], report)
         await self._finish(job)
 
     # --- restores -------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from rag_service.api import (
     models,
     openai,
     preview,
+    sources,
     tune,
 )
 from rag_service.api.query import ONLY_KNOWN_PARAMETERS
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         tune,
         backup,
         documents,
+        sources,
         jobs,
         fsck,
         ask,

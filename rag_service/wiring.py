@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from ipaddress import ip_network
 from typing import Any
 
 from celery import Celery
@@ -42,6 +43,7 @@ from ingest.chunkers.recursive import RecursiveChunker
 from ingest.chunkers.sentence import SentenceChunker
 from ingest.chunkers.tables import TableAwareChunker
 from ingest.chunkers.window import SentenceWindowChunker
+from ingest.fetch import Allowed, Fetcher
 from ingest.files import FileStore
 from ingest.fsck import Fsck
 from ingest.intake import Intake
@@ -51,6 +53,7 @@ from ingest.queue import Signals, make_celery
 from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
 from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser, SummariserOf
+from ingest.sync import Syncer
 from models.embedders.base import Embedder
 from models.http import ModelServer
 from models.llm.base import LLM
@@ -425,6 +428,18 @@ def make_parse(settings: Settings) -> Parse:
     return ParseWithTranscription(parse, transcriber, limits)
 
 
+def make_fetcher(settings: Settings, files: FileStore) -> Fetcher:
+    """Reads from the hosts that the settings name, which are none unless there are some."""
+    s = settings.sources
+    networks = tuple(ip_network(network) for network in s.private_networks.split())
+    return Fetcher(
+        files,
+        Allowed(tuple(s.hosts.split()), networks),
+        max_bytes=settings.server.max_upload_mb * 2**20,
+        timeout_s=s.timeout_s,
+    )
+
+
 def make_chunker(embedder: Embedder, chunking: Chunking) -> Chunker:
     packer = Packer.for_window(chunking.characters, embedder.max_tokens, embedder.count_tokens)
     return CHUNKERS[chunking.strategy](packer, embedder, chunking)
@@ -469,6 +484,7 @@ class ApiServices:
     answering: AnsweringPipeline
     parse: Parse
     reader: Reader
+    fetcher: Fetcher
     tuning: asyncio.Lock = field(
         default_factory=asyncio.Lock
     )  # held while a knowledge base is tuned: one at a time
@@ -519,6 +535,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             answering=answering,
             parse=make_parse(settings),
             reader=Reader(database=database, files=files, stores=stores),
+            fetcher=make_fetcher(settings, files),
         )
 
 
@@ -530,6 +547,7 @@ class WorkerServices:
     signals: Signals
     checker: Checker
     forget_failed: Callable[[], Awaitable[object]]
+    syncer: Syncer
 
 
 @asynccontextmanager
@@ -549,11 +567,18 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
         )
         signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)
         stack.callback(signals.close)
+        syncer = Syncer(
+            database=database,
+            intake=Intake(database, files),
+            fetcher=make_fetcher(settings, files),
+            max_pages=settings.sources.max_pages,
+        )
         runner = JobRunner(
             database=database,
             files=files,
             pipeline=pipeline,
             stores=stores,
+            syncer=syncer,
             owner=owner,
             lease=timedelta(seconds=settings.worker.lease_s),
             max_attempts=settings.worker.max_attempts,
@@ -568,7 +593,7 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             mend=settings.fsck.mend,
         )
         keep = timedelta(days=settings.worker.keep_failed_days)
-        yield WorkerServices(runner, signals, checker, partial(intake.dismiss_all, older_than=keep))
+        yield WorkerServices(runner, signals, checker, partial(intake.dismiss_all, older_than=keep), syncer)
 
 
 @asynccontextmanager

@@ -91,9 +91,10 @@ def _serve(settings: Settings, services: WorkerServices, loop: _Loop) -> None:
 
 
 async def _sweep(services: WorkerServices) -> None:
-    """Send signals that are missing, for ever: after a crash of API, broker or worker, work goes on."""
+    """Queue what is due and send signals that are missing, for ever: after a crash of anything, work goes on."""
     while True:
         try:
+            await services.syncer.queue_due()
             await services.signals.sweep()
         except RagError as error:
             log.warning("sweeping again soon: %s", error)

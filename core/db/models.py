@@ -89,7 +89,7 @@ class Document(Base):
     summaries: Mapped[int | None]  # null for what was read before they were counted
     summary: Mapped[str | None]
     attributes: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
-    source: Mapped[str | None]  # what keeps it up to date, and removes it: "folder:…" for a folder
+    source: Mapped[str | None]  # what keeps it up to date, and removes it: "folder:…", "source:ID"
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
@@ -117,6 +117,46 @@ class DocumentText(Base):
     sections: Mapped[list[Any]] = mapped_column(JSONB)
 
 
+class SourceKind(StrEnum):
+    """What an address leads to: one page, or a list of pages."""
+
+    URL = "url"
+    SITEMAP = "sitemap"
+
+
+class Source(Base):
+    """An address that documents of a knowledge base come from, again every `interval_s` seconds (null: when told to).
+
+    `result` tells what the last synchronisation came to, `next_at` when the next is due.
+    """
+
+    __tablename__ = "sources"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kb_id: Mapped[str] = mapped_column(ForeignKey("knowledge_bases.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    url: Mapped[str]
+    interval_s: Mapped[int | None]
+    next_at: Mapped[datetime | None]
+    synced_at: Mapped[datetime | None]
+    result: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index("uq_sources_kb_id_url", "kb_id", "url", unique=True),)
+
+
+class SourcePage(Base):
+    """A page of a source, as it was when it was last fetched."""
+
+    __tablename__ = "source_pages"
+
+    source_id: Mapped[str] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"), primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True)
+    document_id: Mapped[str]  # no foreign key: the document may be deleted by hand
+    etag: Mapped[str | None]
+    last_modified: Mapped[str | None]
+
+
 class JobKind(StrEnum):
     INGEST = "ingest"
     DELETE_DOCUMENT = "delete-document"
@@ -126,6 +166,7 @@ class JobKind(StrEnum):
     RESTORE_KB = "restore-kb"
     BACKUP_KB = "backup-kb"
     EXPORT_KB = "export-kb"
+    SYNC_SOURCE = "sync-source"
 
 
 # Jobs that the API itself does, to keep a knowledge base still while it reads all of it (`ingest.hold`).

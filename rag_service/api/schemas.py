@@ -409,6 +409,7 @@ class Job(BaseModel):
         "restore-kb",
         "backup-kb",
         "export-kb",
+        "sync-source",
     ]
     document_id: str | None
     document_name: str | None
@@ -418,7 +419,8 @@ class Job(BaseModel):
     stage: str = Field(
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
-        "comparing; of a restoration: restoring; of a backup or export: documents, chunks, summaries, finishing",
+        "comparing; of a restoration: restoring; of a backup or export: documents, chunks, summaries, finishing; "
+        "of a source: fetching",
     )
     done: int = Field(description="Units of the stage that are done (chunks while embedding).")
     total: int
@@ -460,6 +462,56 @@ class UploadResult(BaseModel):
 
 class UploadResponse(BaseModel):
     files: list[UploadResult]
+
+
+# --- sources -----------------------------------------------------------------------------------------------
+
+
+Interval = Annotated[
+    int | None,
+    Field(
+        ge=60,
+        le=366 * 86400,
+        description="Seconds from one synchronisation to the next; null: only when asked for.",
+    ),
+]
+
+
+class SourceCreate(Request):
+    kind: Literal["url", "sitemap"] = Field("url", description="One page, or all pages that a sitemap lists.")
+    url: str = Field(max_length=2000, examples=["https://docs.example.com/sitemap.xml"])
+    interval_s: Interval = None
+
+
+class SourceUpdate(Request):
+    interval_s: Interval
+
+
+class SourceError(BaseModel):
+    url: str
+    code: str
+    message: str
+
+
+class SourceResult(BaseModel):
+    """What the last synchronisation came to, in pages. `errors` describes the first of those that failed."""
+
+    read: int = Field(description="New or changed; their jobs tell how far they are.")
+    unchanged: int
+    removed: int
+    failed: int
+    errors: list[SourceError]
+
+
+class Source(BaseModel):
+    id: str
+    kind: Literal["url", "sitemap"]
+    url: str
+    interval_s: int | None
+    next_at: datetime | None
+    synced_at: datetime | None
+    result: SourceResult | None
+    created_at: datetime
 
 
 # --- search and ask ----------------------------------------------------------------------------------------

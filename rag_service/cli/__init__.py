@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import RagError
-from rag_service.cli import documents, jobs, kb, models
+from rag_service.cli import documents, jobs, kb, models, sources
 from rag_service.cli.ask import ask, search
 from rag_service.cli.chunks import chunks
 from rag_service.cli.demo import demo
@@ -58,4 +58,5 @@ for command in (demo, doctor, ingest, sync, search, ask, chunks, fsck, migrate, 
 app.add_typer(kb.app, name="kb")
 app.add_typer(documents.app, name="documents")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(sources.app, name="sources")
 app.add_typer(models.app, name="models")

@@ -127,8 +127,8 @@ class Api:
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json("PATCH", path, json=body)
 
-    def delete(self, path: str) -> Any:
-        return self._json("DELETE", path)
+    def delete(self, path: str, **query: Any) -> Any:
+        return self._json("DELETE", path, params=_given(query))
 
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page after page."""

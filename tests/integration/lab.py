@@ -17,6 +17,7 @@ from core.db import jobs, kbs
 from core.db.models import Job, KnowledgeBase
 from core.db.session import Database
 from core.types import EmbeddedRecord, IndexKind, IndexName, ParsedDocument, derived_id
+from ingest.fetch import Allowed, Fetcher
 from ingest.files import FileStore, Incoming
 from ingest.fsck import Fsck
 from ingest.intake import Accepted, Intake
@@ -24,6 +25,7 @@ from ingest.parsers import Limits, parse
 from ingest.pipeline import IngestPipeline
 from ingest.runner import JobRunner
 from ingest.summarise import always_extractive
+from ingest.sync import Syncer
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from stores.filters import In
@@ -99,6 +101,12 @@ class Lab:
             files=self.files,
             pipeline=pipeline,
             stores=LiveStores.of(self.store, self.other),
+            syncer=Syncer(
+                database=self.database,
+                intake=self.intake,
+                fetcher=Fetcher(self.files, Allowed(), max_bytes=10_000, timeout_s=5),
+                max_pages=10,
+            ),
             owner=owner,
             lease=timedelta(seconds=30),
             max_attempts=MAX_ATTEMPTS,
