@@ -701,6 +701,11 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/kbs/{kb}/conversations", "/api/v1/kbs/{kb}/conversations/{conversation_id}"),
         *("/api/v1/kbs/{kb}/move", "/api/v1/kbs/{kb}/copies/{store}"),
         *("/api/v1/kbs/{kb}/reread", "/api/v1/kbs/{kb}/preview-chunks", "/api/v1/kbs/{kb}/tune"),
+        *("/api/v1/kbs/{kb}/pause", "/api/v1/kbs/{kb}/resume", "/api/v1/jobs", "/api/v1/jobs/retry"),
+        *("/api/v1/jobs/dismiss", "/api/v1/jobs/{job_id}/retry", "/api/v1/jobs/{job_id}/dismiss"),
+        *("/api/v1/kbs/{kb}/backup", "/api/v1/kbs/{kb}/export", "/api/v1/kbs/restore"),
+        *("/api/v1/kbs/{kb}/sources", "/api/v1/kbs/{kb}/sources/{source_id}"),
+        *("/api/v1/kbs/{kb}/sources/{source_id}/sync", "/api/v1/fsck", "/api/v1/fsck/{check_id}"),
         *("/api/v1/search", "/api/v1/ask", "/api/v1/models"),
         *("/api/v1/keys/{key_id}", "/v1/models", "/v1/models/{model}", "/v1/chat/completions"),
     }
