@@ -44,7 +44,7 @@ class FetchFailed(RagError):
 
     status = 502
     code = "fetch-failed"
-    retryable = True
+    retryable = True  # by the job that reads it; no client waits for this error
 
 
 @dataclass(frozen=True, slots=True)

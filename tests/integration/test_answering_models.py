@@ -44,6 +44,7 @@ def service(
         "RAG_LLMS__BASE__PROMPT_STYLE": "completion",
         "RAG_LLMS__BASE__CONTEXT_TOKENS": "2048",
         "RAG_LLMS__QUOTES__KIND": "extractive",
+        "RAG_INGEST__CHUNK_CHARACTERS": "400",  # five passages are more than the context
     }
     with (
         new_database() as url,

@@ -261,7 +261,9 @@ def test_a_single_file_that_is_refused_is_a_problem(
     assert problem(response, status, code)["detail"]
 
 
-def test_a_file_that_turns_out_to_be_damaged_fails_its_job_and_leaves_nothing(service: Running) -> None:
+def test_a_file_that_turns_out_to_be_damaged_fails_its_job_and_stays_until_that_is_dismissed(
+    service: Running,
+) -> None:
     kb = service.new_kb("damaged")
     [result] = service.upload(kb, {"damaged.pdf": b"%PDF-1.7\nnonsense"})
     service.work()
@@ -270,6 +272,9 @@ def test_a_file_that_turns_out_to_be_damaged_fails_its_job_and_leaves_nothing(se
     assert "damaged.pdf" in job["error"]["message"]
     assert documents(service, kb) == []
     assert service.rows("SELECT 1 FROM document_texts WHERE document_id = %s", result["document_id"]) == []
+    assert any(p.read_bytes() == b"%PDF-1.7\nnonsense" for p in stored_files(service))
+    assert service.client.post(f"/jobs/{job['id']}/dismiss").is_success
+    service.work()
     assert not any(p.read_bytes() == b"%PDF-1.7\nnonsense" for p in stored_files(service))
 
 

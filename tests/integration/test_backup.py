@@ -345,7 +345,8 @@ def test_ingestion_waits_for_a_backup_and_goes_on_when_the_reader_has_left(servi
     one = "SELECT id FROM jobs WHERE kb_id = %s AND kind = 'ingest' ORDER BY created_at LIMIT 1"
     ((job_id,),) = service.rows(one, kb_id)
     with service.client.stream("GET", "/kbs/busy/backup") as response:
-        next(response.iter_raw(1))
+        reading = response.iter_raw(1)  # kept: the connection is closed with it
+        next(reading)
         service.loop.run(service.worker.runner.run(job_id))
         assert service.rows(open_jobs, kb_id) == [(40,)]
     ended = "SELECT status FROM jobs WHERE kb_id = %s AND kind = 'backup-kb'"

@@ -72,7 +72,8 @@ async def test_every_error_of_ours_is_a_problem_with_its_own_status(
 
 def test_errors_that_a_retry_may_help_say_so_by_their_status() -> None:
     assert all(kind.status in (503, 504) for kind in every_error() if issubclass(kind, Unavailable))
-    assert all(kind.retryable == issubclass(kind, Unavailable) for kind in every_error())
+    assert all(kind.retryable for kind in every_error() if issubclass(kind, Unavailable))
+    assert not any(kind.retryable for kind in every_error() if kind.status < 500)
 
 
 def test_an_error_without_words_has_those_of_its_class() -> None:
