@@ -216,7 +216,10 @@ class Intake:
         if kb.store == to:
             raise Conflict(f"The knowledge base '{kb.name}' is in {to} already.")
         if await jobs.is_open(session, kb.id, JobKind.MOVE_KB):
-            raise Conflict(f"The knowledge base '{kb.name}' is being moved already.")
+            raise Conflict(
+                f"The knowledge base '{kb.name}' is being moved already.",
+                hint=f"`rag-service jobs list --kb {kb.name}` shows where that stands and what it waits for.",
+            )
         return await _queue_for_kb(session, kb, JobKind.MOVE_KB, {"to": to})
 
     async def drop_copy(self, session: AsyncSession, kb: KnowledgeBase, store: str) -> Job:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from ipaddress import ip_network
 from typing import Any
 
@@ -201,6 +201,7 @@ def make_stores(settings: Settings) -> LiveStores:
 def make_store(kind: str, server: StoreServer) -> VectorStore:
     """The store of this kind on that server, not open. Raises `StoreError` where its driver is not installed."""
     module, _, name = STORE_SERVERS[kind].rpartition(".")
+    invalidate_caches()  # the driver may have been installed since the last attempt
     store: VectorStore = getattr(import_module(module), name).at(server)
     return store
 

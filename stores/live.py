@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from core.errors import StoreError
+from core.errors import InvalidValue, StoreError
+from core.settings import STORE_SERVERS
 from stores.base import VectorStore
 
 
@@ -40,7 +41,7 @@ class LiveStores:
         """
         if kind in self._open:
             return self._open[kind]
-        if kind not in self._builders:
+        if kind not in self.kinds:
             raise StoreError(
                 f"This knowledge base lies in {kind}, but the service is not connected to it.",
                 hint=f"Set RAG_STORES__{kind.upper()}__URL.",
@@ -50,6 +51,17 @@ class LiveStores:
             self._opening[kind].add_done_callback(_heed)
         # Shared by all who ask meanwhile: one after another they would each wait for a server that is away.
         return await asyncio.shield(self._opening[kind])
+
+    async def chosen(self, kind: str) -> VectorStore:
+        """As `get`, of a store that a request names: raises `InvalidValue` if the settings do not."""
+        if kind not in self.kinds:
+            raise InvalidValue(
+                f"This service is connected to no store {kind!r}; it has {', '.join(self.kinds)}.",
+                hint=f"RAG_STORES__{kind.upper()}__URL connects it (and a restart)."
+                if kind in STORE_SERVERS
+                else f"Others that it could be connected to: {', '.join(STORE_SERVERS)}.",
+            )
+        return await self.get(kind)
 
     async def _start(self, kind: str) -> VectorStore:
         store = self._builders[kind]()

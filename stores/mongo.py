@@ -586,12 +586,17 @@ def _refused(error: errors.OperationFailure, place: str) -> RagError:
     return StoreError(f"MongoDB refused the request ({code}): {said}")
 
 
+def _first_words(error: errors.ConnectionFailure) -> str:
+    """Without the driver's timeouts and its description of all servers."""
+    return re.split(r" \(configured timeouts|, Timeout: ", str(error), maxsplit=1)[0]
+
+
 # The first class that fits decides.
 _TRANSLATIONS: Sequence[tuple[type[BaseException], Callable[[Any, str], RagError]]] = (
     (errors.ConfigurationError, lambda error, place: StoreError(
         f"The URL of MongoDB cannot be used: {error}", hint="Check RAG_STORES__MONGO__URL.")),
     (errors.ConnectionFailure, lambda error, place: StoreUnavailable(
-        f"MongoDB at {place} does not answer: {error}", hint=_SERVER_HINT)),
+        f"MongoDB at {place} does not answer: {_first_words(error)}", hint=_SERVER_HINT)),
     (errors.DocumentTooLarge, lambda error, place: _too_large(error)),
     (errors.OperationFailure, _refused),
     (errors.PyMongoError, lambda error, place: StoreError(f"MongoDB refused the request: {error}")),

@@ -21,7 +21,6 @@ from models.llm.sampling import SamplingParams
 from models.llm.tokens import count_by_engine, turns
 
 CONNECT_TIMEOUT_S = 5.0
-IDLE_S = 2.0  # a connection is kept; llama.cpp and vLLM close theirs after 5 s, and a request on one just then is lost
 # How engines say with status 400 that a prompt is too long: llama.cpp, vLLM, OpenAI, FastChat, RTP-LLM.
 _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window)|maximum.*(?:context|length)|(?:prompt|input).*(?:too long|exceed)",
@@ -65,7 +64,9 @@ class OpenAICompatibleLLM:
             max_retries=0,  # `RetryingLLM` tries again, for every engine alike
             http_client=DefaultAsyncHttpxClient(
                 trust_env=trust_env,
-                limits=Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=IDLE_S),
+                # A connection for each request, which is nothing beside an answer: llama.cpp closes some right after
+                # a stream, others after seconds, and a request on one just then is lost.
+                limits=Limits(max_connections=None, max_keepalive_connections=0),
             ),
         )
 

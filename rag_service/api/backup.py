@@ -136,7 +136,7 @@ async def _new_kb(
             "originals again.",
         )
     kind = store or services.settings.store.kind
-    (await services.stores.get(kind)).refuse_dimension(dim)
+    (await services.stores.chosen(kind)).refuse_dimension(dim)
     try:
         schemas.KbUpdate(name=name or saved.name, description=saved.description)
         Chunking.of_kb(saved.settings)

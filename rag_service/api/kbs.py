@@ -74,7 +74,7 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
     kb = await new_kb(services.settings, services.embedder, name=body.name, description=body.description)
     if body.store is not None:
         kb.store = body.store
-    (await services.stores.get(kb.store)).refuse_dimension(kb.dim)
+    (await services.stores.chosen(kb.store)).refuse_dimension(kb.dim)
     _set_options(services, kb, body)
     kb.settings = _with_wishes(services, kb, body)
     async with services.database.transaction() as session:
@@ -145,7 +145,7 @@ async def move_kb(
     Questions go on meanwhile, ingestion waits. When every record was compared with its copy the knowledge base
     switches; the old store keeps what it has until `DELETE …/copies/{store}`.
     """
-    target = await services.stores.get(body.store)
+    target = await services.stores.chosen(body.store)
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb, lock=True)
         target.refuse_dimension(found.dim)

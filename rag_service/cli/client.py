@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import typer
 from pydantic import ValidationError
 
 from core.errors import RagError, SettingsError, Unavailable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 URL_VARIABLE = "RAG_URL"
 KEY_VARIABLE = "RAG_API_KEY"
-FINAL = ("done", "failed", "cancelled")
+FINAL = ("done", "failed", "cancelled", "dismissed")
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 300.0  # the service sends keep-alive comments well within this
 PIECE_BYTES = 2**20  # of a download
@@ -172,8 +173,14 @@ class Api:
 
     def wait(self, job: Job) -> Job:
         """The final state of a job. Raises `RagError` with the job's own words if it failed."""
+        told = None
         for state in self.follow(job):
             job = state
+            if job.error is not None and job.status not in FINAL and job.error.message != told:
+                told = job.error.message
+                typer.echo(
+                    f"Waiting: {told} The service goes on by itself; Ctrl-C ends the waiting only.", err=True
+                )
         if job.error is not None:
             raise RagError(job.error.message, hint=job.error.hint)
         return job

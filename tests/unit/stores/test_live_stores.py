@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from core.errors import StoreError, StoreUnavailable
+from core.errors import InvalidValue, StoreError, StoreUnavailable
 from stores.live import LiveStores
 from stores.memory import MemoryStore
 
@@ -83,6 +83,20 @@ async def test_closing_ends_an_attempt_that_is_under_way() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert lab.made[0].is_closed
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("redis", "RAG_STORES__REDIS__URL"), ("reddis", "connected to: milvus, redis, elasticsearch, mongo")],
+)
+async def test_a_store_that_a_request_names_and_the_settings_do_not_is_an_invalid_value(
+    kind: str, hint: str
+) -> None:
+    stores = LiveStores.of(MemoryStore())
+    with pytest.raises(InvalidValue, match=f"no store '{kind}'; it has memory") as raised:
+        await stores.chosen(kind)
+    assert hint in (raised.value.hint or "")
+    assert (await stores.chosen("memory")).kind == "memory"
 
 
 async def test_a_store_that_the_settings_do_not_name_is_refused_with_the_setting() -> None:
