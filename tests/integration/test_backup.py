@@ -308,7 +308,7 @@ def test_names_that_are_taken_and_stores_that_are_not_there_are_refused(
     assert restore(service, backup).status_code == 409
     assert restore(service, backup, name="../x").status_code == 422
     unknown = restore(service, backup, name="new", store="milvus")
-    assert "not connected" in unknown.json()["detail"]
+    assert "connected to no store" in unknown.json()["detail"]
     assert restore(service, backup, name="new", store="redis").status_code == 503  # nobody answers there
     assert leftovers(service) == before
 
