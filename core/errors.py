@@ -25,6 +25,16 @@ class RagError(Exception):
             self.retry_after_s = retry_after_s
         super().__init__(self.message)
 
+    @property
+    def reason(self) -> dict[str, str | None]:
+        """As jobs and checks keep it."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    @property
+    def asked_pause_s(self) -> float | None:
+        """`retry_after_s` if the server that failed gave it; that of a class is for clients."""
+        return vars(self).get("retry_after_s")
+
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
 

@@ -67,7 +67,7 @@ class Checker:
             report = as_json(found)
         except RagError as failure:
             log.warning("The check broke off: %s", failure)
-            error = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+            error = failure.reason
         except Exception:
             log.exception("The check broke")
             error = {

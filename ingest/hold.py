@@ -53,15 +53,7 @@ class Hold:
             return
         async with self._database.transaction() as session:
             await jobs.extend(session, self._job_id, owner=self._owner, lease=LEASE)
-            await jobs.progress(
-                session,
-                self._job_id,
-                owner=self._owner,
-                stage=stage,
-                done=done,
-                total=total,
-                percent=99 * done // max(total, 1),
-            )
+            await jobs.progress(session, self._job_id, owner=self._owner, stage=stage, done=done, total=total)
         self._told = time.monotonic()
 
 
@@ -78,7 +70,7 @@ async def holding(database: Database, kb_id: str, kind: JobKind) -> AsyncGenerat
         status = JobStatus.DONE
     except RagError as error:
         status = JobStatus.FAILED
-        reason = {"code": error.code, "message": error.message, "hint": error.hint}
+        reason = error.reason
         raise
     finally:
         # In a task of its own: a reader that leaves cancels everything here, again and again.

@@ -271,7 +271,7 @@ class JobRunner:
 
     async def _failed(self, job: Job, error: RagError) -> None:
         """Try again later if that can help, else leave nothing behind but the reason, and the file for a later try."""
-        reason: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        reason = error.reason
         # A server that is away is not the document's fault: wait for it, however long that takes.
         waits = isinstance(error, Unavailable)
         if waits or (error.retryable and job.attempts < self._max_attempts):
@@ -448,16 +448,9 @@ class JobRunner:
         if kb.deleted_at is None:
 
             async def report(done: int, total: int) -> None:
-                percent = 99 * done // max(total, 1)
                 async with self._database.transaction() as session:
                     await jobs.progress(
-                        session,
-                        job.id,
-                        owner=self._owner,
-                        stage="fetching",
-                        done=done,
-                        total=total,
-                        percent=percent,
+                        session, job.id, owner=self._owner, stage="fetching", done=done, total=total
                     )
 
             await self._syncer.run(kb, (job.detail or {})["source"], report)
@@ -494,16 +487,14 @@ class JobRunner:
             await self._remove_if_unused(session, job.sha256)
 
     async def _restoring(self, job: Job, detail: dict[str, Any]) -> None:
-        done, total = detail["done"], detail["members"]
         async with self._database.transaction() as session:
             await jobs.progress(
                 session,
                 job.id,
                 owner=self._owner,
                 stage="restoring",
-                done=done,
-                total=total,
-                percent=99 * done // max(total, 1),
+                done=detail["done"],
+                total=detail["members"],
                 detail=dict(detail),
             )
 

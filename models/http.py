@@ -45,8 +45,7 @@ class ModelServer:
                 try:
                     return await self._once(path, body)
                 except ModelUnavailable as error:
-                    # Of this error, if the server said so: that of its class is for clients.
-                    pause = vars(error).get("retry_after_s") or PAUSE_S * 2**attempt
+                    pause = error.asked_pause_s or PAUSE_S * 2**attempt
                     if attempt == TRIES - 1 or pause > LONGEST_PAUSE_S:
                         raise
                 await asyncio.sleep(pause)

@@ -374,6 +374,10 @@ def make_refiner(llm: LLM | None) -> Refiner:
     return LlmRefiner(model) if model else RefineRules()
 
 
+def make_summariser(llm: LLM | None) -> Summariser:
+    return LlmSummariser(llm) if llm else ExtractiveSummariser()
+
+
 def make_judge(llm: LLM | None) -> Judge | None:
     model = _instructed(llm)
     return LlmJudge(model) if model else None
@@ -568,9 +572,10 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
         )
         signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)
         stack.callback(signals.close)
+        intake = Intake(database, files)
         syncer = Syncer(
             database=database,
-            intake=Intake(database, files),
+            intake=intake,
             fetcher=make_fetcher(settings, files),
             max_pages=settings.sources.max_pages,
         )
@@ -585,7 +590,6 @@ async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[Worker
             max_attempts=settings.worker.max_attempts,
             per_kb=settings.worker.per_kb,
         )
-        intake = Intake(database, files)
         checker = Checker(
             database=database,
             make_fsck=partial(Fsck, database, files, stores, intake),
@@ -621,8 +625,7 @@ async def _chosen_summariser(settings: Settings, name: str | None) -> AsyncItera
             hint=f"Set llms.{name}, or let the knowledge base choose another.",
         )
     async with open_llms(settings, name) as llms:
-        llm = llms[name]
-        yield ExtractiveSummariser() if llm is None else LlmSummariser(llm)
+        yield make_summariser(llms[name])
 
 
 @asynccontextmanager
@@ -643,7 +646,7 @@ async def _summariser(settings: Settings) -> AsyncIterator[Summariser]:
             raise SettingsError(
                 "ingest.summarise is llm, but no language model is configured.", hint="Set RAG_LLM__KIND."
             )
-        yield ExtractiveSummariser() if llm is None else LlmSummariser(llm)
+        yield make_summariser(llm)
 
 
 def celery_broker(settings: Settings) -> str | None:

@@ -9,8 +9,9 @@ import secrets
 import socket
 import threading
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from celery.platforms import SecurityWarning
@@ -53,7 +54,10 @@ def run_worker(settings: Settings) -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     opened = open_worker(settings, owner=owner)
     services = loop.run(opened.__aenter__())
-    beside = [loop.submit(_sweep(services)), loop.submit(_check(services))]
+    beside = [
+        loop.submit(_for_ever(partial(_sweep, services), every_s=SWEEP_EVERY_S, what="sweeping")),
+        loop.submit(_for_ever(partial(_check, services), every_s=CHECK_EVERY_S, what="checking")),
+    ]
     try:
         _serve(settings, services, loop)
     finally:
@@ -91,22 +95,22 @@ def _serve(settings: Settings, services: WorkerServices, loop: _Loop) -> None:
 
 
 async def _sweep(services: WorkerServices) -> None:
-    """Queue what is due and send signals that are missing, for ever: after a crash of anything, work goes on."""
-    while True:
-        try:
-            await services.syncer.queue_due()
-            await services.signals.sweep()
-        except RagError as error:
-            log.warning("sweeping again soon: %s", error)
-        await asyncio.sleep(SWEEP_EVERY_S)
+    """Queue what is due and send signals that are missing: after a crash of anything, work goes on."""
+    await services.syncer.queue_due()
+    await services.signals.sweep()
 
 
 async def _check(services: WorkerServices) -> None:
-    """Compare rows, files and stores whenever that is due, and forget what failed long ago, for ever."""
+    """Forget what failed long ago; compare rows, files and stores if that is due."""
+    await services.forget_failed()
+    await services.checker.run_due()
+
+
+async def _for_ever(step: Callable[[], Awaitable[None]], *, every_s: float, what: str) -> None:
+    """One after the other, so that one that takes long is not joined by others."""
     while True:
         try:
-            await services.forget_failed()
-            await services.checker.run_due()
+            await step()
         except RagError as error:
-            log.warning("checking later: %s", error)
-        await asyncio.sleep(CHECK_EVERY_S)
+            log.warning("%s again soon: %s", what, error)
+        await asyncio.sleep(every_s)

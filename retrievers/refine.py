@@ -19,6 +19,7 @@ from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
 from models.llm.structured import complete_json
 from retrievers.rewrite import points_back
+from retrievers.structure import merged_choices
 
 MOST_WORDINGS = 3  # of multi_query
 MOST_PARTS = 4  # of decompose
@@ -52,10 +53,7 @@ class Refinement:
     @classmethod
     def chosen(cls, *choices: RefineChoice | Mapping[str, Any] | None) -> Self:
         """The defaults, changed by what the choices say, later ones over earlier ones."""
-        merged: dict[str, Any] = {}
-        for choice in choices:
-            values = choice.model_dump() if isinstance(choice, RefineChoice) else choice or {}
-            merged |= {name: value for name, value in values.items() if value is not None}
+        merged = merged_choices(*choices)
         on = frozenset(technique for technique in Technique if merged.get(technique.value))
         budget = {name: merged[name] for name in ("rounds", "seconds") if name in merged}
         return cls(on, **budget)

@@ -23,12 +23,18 @@ class Structure:
     @classmethod
     def chosen(cls, *choices: StructureChoice | Mapping[str, Any] | None) -> Self:
         """The defaults, changed by what the choices say, later ones over earlier ones."""
-        merged: dict[str, bool] = {}
-        for choice in choices:
-            values = choice.model_dump() if isinstance(choice, StructureChoice) else choice or {}
-            merged |= {name: value for name, value in values.items() if value is not None}
+        merged = merged_choices(*choices)
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in merged.items() if name in known})
+
+
+def merged_choices(*choices: BaseModel | Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the choices say that is not null, later ones over earlier ones."""
+    merged: dict[str, Any] = {}
+    for choice in choices:
+        values = choice.model_dump() if isinstance(choice, BaseModel) else choice or {}
+        merged |= {name: value for name, value in values.items() if value is not None}
+    return merged
 
 
 class StructureChoice(BaseModel):

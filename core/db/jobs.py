@@ -195,10 +195,13 @@ async def progress(
     stage: str,
     done: int,
     total: int,
-    percent: int,
+    percent: int | None = None,
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """Tell how far the job is, and keep `detail` (if given) for a successor; raises `LeaseLost`."""
+    """Tell how far the job is (`percent` of it, without: the share of `total` that is done), and keep `detail` (if
+    given) for a successor; raises `LeaseLost`."""
+    if percent is None:
+        percent = 99 * done // max(total, 1)  # 100 is for jobs that are over
     values: dict[str, Any] = {"stage": stage, "done": done, "total": total, "percent": percent}
     if detail is not None:
         values["detail"] = detail

@@ -73,8 +73,7 @@ class RetryingLLM(Wrapped):
                     yield delta
             return
         except (ModelUnavailable, ModelBrokeOff) as error:
-            # Of this error, if the engine said so: that of its class is for clients.
-            pause_s = vars(error).get("retry_after_s") or PAUSE_S
+            pause_s = error.asked_pause_s or PAUSE_S
             if begun or pause_s > LONGEST_PAUSE_S:
                 raise
             log.warning("%s; trying once more", error.message)

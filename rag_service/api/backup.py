@@ -14,7 +14,6 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from core.db import kbs
 from core.db.models import KnowledgeBase
 from core.errors import BadRequest, Conflict, NotFound
 from ingest.backup_file import BackupFile, DamagedBackup, SavedKb
@@ -22,6 +21,7 @@ from ingest.chunkers.base import Chunking
 from ingest.files import Incoming
 from models.llm.sampling import SamplingParams
 from rag_service.api import schemas
+from rag_service.api.ask import find_kb
 from rag_service.api.deps import AdminKey, Services
 from rag_service.api.jobs import job_schema
 from rag_service.wiring import ApiServices
@@ -43,7 +43,7 @@ async def backup_kb(services: Services, _: AdminKey, kb: str) -> StreamingRespon
     What readers can find is in it; documents that are being read for the first time, API keys and conversations are
     not. Questions go on meanwhile, uploads are taken and wait. A download that ends early is no backup.
     """
-    found = await _find(services, kb)
+    found = await find_kb(services, kb)
     return await _streamed(services.reader.backup(found.id), TAR, f"{found.name}.tar")
 
 
@@ -57,7 +57,7 @@ async def export_kb(
     vectors: Annotated[bool, Query(description="Also the vectors.")] = False,
 ) -> StreamingResponse:
     """The chunks as JSON lines, in no particular order, with the names of their documents, pages and sections."""
-    found = await _find(services, kb)
+    found = await find_kb(services, kb)
     pieces = services.reader.export(found.id, vectors=vectors)
     return await _streamed(pieces, JSON_LINES, f"{found.name}.jsonl")
 
@@ -162,15 +162,10 @@ async def _new_kb(
 
 async def _refuse_taken(services: ApiServices, name: str) -> None:
     try:
-        taken = await _find(services, name)
+        taken = await find_kb(services, name)
     except NotFound:
         return
     raise Conflict(f"There is a knowledge base named '{taken.name}' already.", hint="Give another `name`.")
-
-
-async def _find(services: ApiServices, kb: str) -> KnowledgeBase:
-    async with services.database.transaction() as session:
-        return await kbs.by_name(session, kb)
 
 
 async def _streamed(

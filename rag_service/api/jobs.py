@@ -10,14 +10,13 @@ from fastapi import APIRouter, BackgroundTasks, Query
 from sse_starlette import EventSourceResponse
 
 from core.db import jobs, kbs
-from core.db.models import Job, JobStatus
+from core.db.models import Job
 from core.errors import RagError
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.wiring import ApiServices
 
 router = APIRouter(tags=["jobs"])
-FINAL = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.DISMISSED)
 Status = Annotated[Literal["queued", "running", "done", "failed", "cancelled", "dismissed"] | None, Query()]
 LOOK_EVERY_S = 0.3  # how often a progress stream reads the job
 
@@ -115,7 +114,7 @@ async def _read(services: ApiServices, job_id: str) -> schemas.Job:
 
 async def _progress(services: ApiServices, job: schemas.Job) -> AsyncIterator[dict[str, Any]]:
     yield {"event": "progress", "data": job.model_dump_json()}
-    while job.status not in FINAL:
+    while job.status not in schemas.FINAL:
         await asyncio.sleep(LOOK_EVERY_S)
         now = await _read(services, job.id)
         if now != job:

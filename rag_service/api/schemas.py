@@ -397,6 +397,9 @@ class JobError(BaseModel):
     hint: str | None = None
 
 
+FINAL = ("done", "failed", "cancelled", "dismissed")  # states of jobs that are over
+
+
 class Job(BaseModel):
     id: str
     kb_id: str

@@ -21,14 +21,13 @@ from pydantic import ValidationError
 
 from core.errors import RagError, SettingsError, Unavailable
 from core.settings import Settings, load_settings
-from rag_service.api.schemas import Job, Problem, UploadResult
+from rag_service.api.schemas import FINAL, Job, Problem, UploadResult
 
 if TYPE_CHECKING:
     import httpx
 
 URL_VARIABLE = "RAG_URL"
 KEY_VARIABLE = "RAG_API_KEY"
-FINAL = ("done", "failed", "cancelled", "dismissed")
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 300.0  # the service sends keep-alive comments well within this
 PIECE_BYTES = 2**20  # of a download

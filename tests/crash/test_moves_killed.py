@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import httpx
 import numpy as np
 import pytest
 from books import BOOKS, SETTINGS, VERSIONS, Reading, entries, is_over, search, upload, whole
 from folders import short_folder
+from kills import kill_again_and_again
 from running import StoreProcess, running
 from store_servers import KINDS, names_in, open_store
 from up_service import UpService, eventually
@@ -28,7 +27,6 @@ from stores.base import VectorStore
 
 ROUND = ("pgvector", "redis", "elasticsearch", "pgvector", "mongo", "milvus", "pgvector")
 PAIRS = [pair for pair in itertools.pairwise(ROUND) if set(pair) <= set(KINDS)]
-KILLS = 3
 LONGEST_S = 0.3  # between the beginning of an attempt and its kill
 KB = "travels"
 MORE_RECORDS = 1500  # of a document that is no longer there: to make the move long without embedding anything
@@ -75,7 +73,9 @@ def test_a_killed_move_goes_on_and_ends_equal_while_questions_are_answered(pair:
         asyncio.run(add_records(pair, kb_id))
         with Reading(lambda book: search(client, KB, book), BOOKS[:1]) as reading:
             move = client.post(f"/kbs/{KB}/move", json={"store": pair.target}).json()["id"]
-            kill_again_and_again(pair, client, move, random.Random(seed))
+            kill_again_and_again(
+                pair.service, pair.target_server, client, move, random.Random(seed), longest_s=LONGEST_S
+            )
             eventually(lambda: is_over(client, move))
         assert client.get(f"/jobs/{move}").json()["error"] is None
         kb = client.get(f"/kbs/{KB}").json()
@@ -87,31 +87,6 @@ def test_a_killed_move_goes_on_and_ends_equal_while_questions_are_answered(pair:
         eventually(lambda: is_over(client, dropped))
         assert [name for name in names_in(pair.source, pair.urls[pair.source]) if kb_id in name] == []
         assert entries(search(client, KB, BOOKS[0])) == whole(VERSIONS[0])
-
-
-def kill_again_and_again(pair: Pair, client: httpx.Client, job_id: str, moments: random.Random) -> None:
-    for number in range(KILLS):
-        eventually(lambda: works_at(pair.service, job_id))
-        time.sleep(moments.uniform(0, LONGEST_S))
-        if number == 1 and pair.target_server is not None:
-            pair.target_server.kill()
-            eventually(lambda: waits_for_store(client, job_id))
-            pair.target_server.start()
-            eventually(lambda: works_at(pair.service, job_id))
-        assert not is_over(client, job_id)
-        pair.service.part("worker").kill()
-
-
-def works_at(service: UpService, job_id: str) -> bool:
-    """Whether the worker that lives holds the job."""
-    query = "SELECT lease_owner FROM jobs WHERE status = 'running' AND id = %s"
-    owners = service.rows(query, job_id)
-    return any(owner.split(":")[1] == str(service.part("worker").pid) for (owner,) in owners)
-
-
-def waits_for_store(client: httpx.Client, job_id: str) -> bool:
-    job = client.get(f"/jobs/{job_id}").json()
-    return job["status"] == "queued" and (job["error"] or {}).get("code") == "store-unavailable"
 
 
 async def add_records(pair: Pair, kb_id: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ import numpy as np
 import pytest
 from books import BOOKS, SETTINGS, VERSIONS, entries, is_over, search, upload, whole
 from folders import short_folder
+from kills import kill_again_and_again
 from running import StoreProcess, running
 from store_servers import KINDS, names_in, open_store
 from up_service import UpService, eventually
 
 from core.types import EmbeddedRecord, IndexKind, IndexName, Record
 
-KILLS = 3
 LONGEST_S = 0.4  # between the beginning of an attempt and its kill
 MORE_RECORDS = 3000  # of the first book: to make the restoration long without embedding anything
 WRITTEN_AT_ONCE = 200
@@ -66,7 +65,15 @@ def test_a_killed_restoration_shows_nothing_until_all_of_it_is_there_once(target
         backup = client.get("/kbs/original/backup").content
         query = {"name": "copy", "store": target.kind}
         job = client.post("/kbs/restore", content=backup, params=query).json()["job"]
-        kill_again_and_again(target, client, job["id"], random.Random(seed))
+        kill_again_and_again(
+            target.service,
+            target.server,
+            client,
+            job["id"],
+            random.Random(seed),
+            longest_s=LONGEST_S,
+            before_kill=lambda: assert_hidden(client),
+        )
         eventually(lambda: is_over(client, job["id"]))
         assert client.get(f"/jobs/{job['id']}").json()["error"] is None
         copy = client.get("/kbs/copy").json()
@@ -82,29 +89,8 @@ def test_a_killed_restoration_shows_nothing_until_all_of_it_is_there_once(target
         assert [name for name in names_in(target.kind, target.url) if copy["id"] in name] == []
 
 
-def kill_again_and_again(target: Target, client: httpx.Client, job_id: str, moments: random.Random) -> None:
-    for number in range(KILLS):
-        eventually(lambda: works_at(target.service, job_id))
-        time.sleep(moments.uniform(0, LONGEST_S))
-        if number == 1 and target.server is not None:
-            target.server.kill()
-            eventually(lambda: waits_for_store(client, job_id))
-            target.server.start()
-            eventually(lambda: works_at(target.service, job_id))
-        assert client.get("/kbs/copy").status_code == 404
-        assert not is_over(client, job_id)
-        target.service.part("worker").kill()
-
-
-def works_at(service: UpService, job_id: str) -> bool:
-    """Whether the worker that lives holds the job."""
-    owners = service.rows("SELECT lease_owner FROM jobs WHERE status = 'running' AND id = %s", job_id)
-    return any(owner.split(":")[1] == str(service.part("worker").pid) for (owner,) in owners)
-
-
-def waits_for_store(client: httpx.Client, job_id: str) -> bool:
-    job = client.get(f"/jobs/{job_id}").json()
-    return job["status"] == "queued" and (job["error"] or {}).get("code") == "store-unavailable"
+def assert_hidden(client: httpx.Client) -> None:
+    assert client.get("/kbs/copy").status_code == 404
 
 
 async def add_records(service: UpService, kb_id: str) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
-
 import pytest
+from fake_model import FakeModel
 
 from core.errors import ModelError
 from core.types import Query
-from models.llm.base import Delta, FinishReason, Message
-from models.llm.presets import LLAMA_CPP
-from models.llm.sampling import SamplingParams
 from retrievers.refine import (
     MOST_PARTS,
     LlmRefiner,
@@ -24,36 +18,6 @@ from retrievers.refine import (
 )
 
 QUESTION = Query("Who pays for the leave?", ("Who pays for the leave?",))
-
-
-class FakeModel:
-    """Says what the test laid down, for what is done with the text is tested here."""
-
-    name = "fake"
-    context_tokens = 4096
-    prompt_style = "chat"
-    preset = LLAMA_CPP
-
-    def __init__(self, **written: Any) -> None:
-        self.text = json.dumps(written)
-        self.prompts: list[str] = []
-        self.schemas: list[Any] = []
-
-    async def stream(
-        self, messages: Sequence[Message], params: SamplingParams, schema: object = None
-    ) -> AsyncGenerator[Delta, None]:
-        self.prompts.append(messages[0].content)
-        self.schemas.append(schema)
-        yield Delta(self.text, FinishReason.STOP)
-
-    async def count_tokens(self, messages: Sequence[Message]) -> None:
-        return
-
-    async def ping(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
 
 
 async def test_all_that_is_wanted_is_written_in_one_call_and_nothing_else() -> None:
