@@ -17,7 +17,16 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db import documents, jobs
-from core.db.models import OF_THE_API, Document, DocumentStatus, Job, JobKind, JobStatus, KnowledgeBase
+from core.db.models import (
+    CAN_BE_CANCELLED,
+    OF_THE_API,
+    Document,
+    DocumentStatus,
+    Job,
+    JobKind,
+    JobStatus,
+    KnowledgeBase,
+)
 from core.db.session import Database
 from core.errors import Conflict, InvalidValue, NotFound, RagError, UnreadableDocument
 from core.types import derived_id
@@ -212,15 +221,24 @@ class Intake:
         return await queue_all(session, kb.id)
 
     async def move_kb(self, session: AsyncSession, kb: KnowledgeBase, to: str) -> Job:
-        """Queue the move of a knowledge base to another store. Raises `Conflict` if it is there or on its way."""
+        """Queue the move of a knowledge base to another store, or return the job that is on its way there.
+
+        Raises `Conflict` if the knowledge base is there, or on its way to a third.
+        """
         if kb.store == to:
             raise Conflict(f"The knowledge base '{kb.name}' is in {to} already.")
-        if await jobs.is_open(session, kb.id, JobKind.MOVE_KB):
+        under_way = await jobs.open_of_kb(session, kb.id, JobKind.MOVE_KB)
+        if under_way is None:
+            return await _queue_for_kb(session, kb, JobKind.MOVE_KB, {"to": to})
+        going_to = (under_way.detail or {})["to"]
+        if going_to != to or under_way.cancelling:
             raise Conflict(
-                f"The knowledge base '{kb.name}' is being moved already.",
-                hint=f"`rag-service jobs list --kb {kb.name}` shows where that stands and what it waits for.",
+                f"The knowledge base '{kb.name}' is being moved to {going_to} already.",
+                hint=f"Call that off first: `rag-service jobs cancel {under_way.id}`."
+                if not under_way.cancelling
+                else "That is being called off; try again in a moment.",
             )
-        return await _queue_for_kb(session, kb, JobKind.MOVE_KB, {"to": to})
+        return under_way
 
     async def drop_copy(self, session: AsyncSession, kb: KnowledgeBase, store: str) -> Job:
         """Queue the removal of what a move left in `store`. Raises `NotFound` if it left nothing there."""
@@ -243,7 +261,20 @@ class Intake:
         await jobs.dismiss_failed(session, kb.id)
         return await _queue_for_kb(session, kb, JobKind.DELETE_KB, None)
 
-    # --- jobs that failed -----------------------------------------------------------------------------------
+    # --- jobs that are called off, or failed -------------------------------------------------------------------
+
+    async def cancel(self, job_id: str) -> Job:
+        """Have a worker undo what the job did so far and end it. Raises `NotFound`, `Conflict` if that cannot be."""
+        async with self._database.transaction() as session:
+            job = await jobs.get(session, job_id, lock=True)
+            if job.status not in (JobStatus.QUEUED, JobStatus.RUNNING):
+                raise Conflict(f"This job is {job.status} already.")
+            if job.kind in OF_THE_API:
+                raise Conflict("This job ends when whoever reads it hangs up.")
+            if job.kind not in CAN_BE_CANCELLED:
+                raise Conflict("A deletion cannot be cancelled: nobody sees any more what it removes.")
+            await jobs.cancel(session, job)
+            return job
 
     async def retry(self, job_id: str) -> Job:
         """Queue a failed job again. Raises `NotFound`, or `Conflict` if it did not fail or cannot be tried again."""
@@ -258,7 +289,7 @@ class Intake:
             elif job.kind in (JobKind.RESTORE_KB, *OF_THE_API):
                 raise Conflict("What this job worked on is gone.", hint="Start a new one.")
             elif job.kind == JobKind.MOVE_KB:
-                if await jobs.is_open(session, kb.id, JobKind.MOVE_KB):
+                if await jobs.open_of_kb(session, kb.id, JobKind.MOVE_KB):
                     raise Conflict(f"The knowledge base '{kb.name}' is being moved already.")
                 job.detail = {"to": (job.detail or {})["to"]}  # the copy that failed is gone
             jobs.queue_again(job)

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete
@@ -138,12 +141,17 @@ class JobRunner:
 
     async def _attempt(self, job: Job) -> None:
         try:
+            if job.cancelling:
+                raise jobs.CancelAsked
             # Only documents are read by parsers that can bring a worker down; others were killed from outside.
             if job.kind == JobKind.INGEST and job.attempts > self._max_attempts:
                 raise RagError(f"The worker stopped {self._max_attempts} times while it read this document.")
             await self._dispatch(job)
         except jobs.LeaseLost:
             raise
+        except jobs.CancelAsked:
+            log.info("job %s (%s) is called off", job.id, job.document_name)
+            await self._persist(job, partial(self._leave_nothing, job, JobStatus.CANCELLED))
         except RagError as error:
             await self._tell(job, error)
         except Exception as error:
@@ -261,16 +269,20 @@ class JobRunner:
     # --- errors ---------------------------------------------------------------------------------------------
 
     async def _tell(self, job: Job, error: RagError) -> None:
-        """Write down what went wrong, when the database is there again if that is what was away."""
+        """Write down what went wrong."""
+        await self._persist(job, partial(self._failed, job, error))
+
+    async def _persist(self, job: Job, ending: Callable[[], Awaitable[None]]) -> None:
+        """Bring the job to an end, when the database is there again if that is what is away."""
         while True:
             try:
-                return await self._failed(job, error)
+                return await ending()
             except DatabaseUnavailable as away:
                 log.warning("job %s waits for the database: %s", job.id, away)
                 await asyncio.sleep(away.retry_after_s or 0)
 
     async def _failed(self, job: Job, error: RagError) -> None:
-        """Try again later if that can help, else leave nothing behind but the reason, and the file for a later try."""
+        """Try again later if that can help, else leave nothing but the reason, and the file for a later try."""
         reason = error.reason
         # A server that is away is not the document's fault: wait for it, however long that takes.
         waits = isinstance(error, Unavailable)
@@ -285,6 +297,12 @@ class JobRunner:
                     await jobs.postpone(session, job.kb_id, after=after, error=reason)
             return
         log.warning("job %s (%s) failed: %s", job.id, job.document_name, error)
+        await self._leave_nothing(job, JobStatus.FAILED, reason)
+
+    async def _leave_nothing(
+        self, job: Job, status: JobStatus, reason: dict[str, str | None] | None = None
+    ) -> None:
+        """Remove what the job did so far, and end it. One that failed keeps its file."""
         if job.kind == JobKind.INGEST:
             await self._drop_failed_version(job)
         if job.kind == JobKind.MOVE_KB:
@@ -296,9 +314,7 @@ class JobRunner:
             lost = None
             if job.kind == JobKind.INGEST and job.document_id:
                 lost = await _restore(session, job.document_id, job.sha256)
-            await jobs.finish(
-                session, job.id, owner=self._owner, status=JobStatus.FAILED, error=reason, detail=lost
-            )
+            await jobs.finish(session, job.id, owner=self._owner, status=status, error=reason, detail=lost)
             if job.kind == JobKind.RESTORE_KB and job.sha256:
                 await self._remove_if_unused(session, job.sha256)
         if job.document_id:
@@ -509,7 +525,8 @@ class JobRunner:
 
     async def _drop_failed_restore(self, job: Job) -> None:
         # From here on a successor of a killed worker must begin anew.
-        await self._restoring(job, {**(job.detail or {}), "done": 0})
+        with suppress(jobs.CancelAsked):  # the successor of one that is called off begins here
+            await self._restoring(job, {**(job.detail or {}), "done": 0})
         async with self._database.transaction() as session:
             kb = await kbs.by_id(session, job.kb_id)
         if kb is None or kb.deleted_at is None:

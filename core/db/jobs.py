@@ -27,6 +27,10 @@ class LeaseLost(RagError):
     """Another worker has taken over this job."""
 
 
+class CancelAsked(RagError):
+    """Somebody called this job off."""
+
+
 def _due() -> Any:
     """Waiting and ripe, or running under a lease that ran out."""
     now = func.clock_timestamp()
@@ -130,7 +134,11 @@ async def _may_begin(session: AsyncSession, per_kb: int) -> ColumnElement[bool]:
         Job.kb_id.not_in(whole),
         or_(Job.document_id.is_(None), Job.document_id.not_in(read_now)),
         or_(Job.kind.not_in(WHOLE_KB), Job.kb_id.not_in({job.kb_id for job in running})),
-        or_(Job.kind != JobKind.INGEST, and_(Job.kb_id.not_in(full), Job.kb_id.not_in(paused))),
+        or_(
+            Job.kind != JobKind.INGEST,
+            Job.cancelling,
+            and_(Job.kb_id.not_in(full), Job.kb_id.not_in(paused)),
+        ),
     )
 
 
@@ -138,9 +146,10 @@ async def whose_turn(session: AsyncSession, *, per_kb: int = 0) -> str | None:
     """The id of the job to take now, or None if none may begin.
 
     Those who upload into a knowledge base, and its other jobs, take turns: next are those for whom the fewest jobs
-    run, then those who have waited longest for their turn. Among their own jobs deletions come first, then the oldest.
+    run, then those who have waited longest for their turn. Among their own jobs deletions and those that are called
+    off come first, then the oldest.
     """
-    is_ingest = Job.kind == JobKind.INGEST
+    is_ingest = and_(Job.kind == JobKind.INGEST, ~Job.cancelling)
     first = (
         select(Job.id, Job.kb_id, Job.uploader, Job.created_at)
         .where(_due(), await _may_begin(session, per_kb))
@@ -199,13 +208,23 @@ async def progress(
     detail: dict[str, Any] | None = None,
 ) -> None:
     """Tell how far the job is (`percent` of it, without: the share of `total` that is done), and keep `detail` (if
-    given) for a successor; raises `LeaseLost`."""
+    given) for a successor; raises `LeaseLost`, or `CancelAsked` if it was called off."""
     if percent is None:
         percent = 99 * done // max(total, 1)  # 100 is for jobs that are over
     values: dict[str, Any] = {"stage": stage, "done": done, "total": total, "percent": percent}
     if detail is not None:
         values["detail"] = detail
-    await _update_held(session, job_id, owner, **values)
+    if await _update_held(session, job_id, owner, **values):
+        raise CancelAsked
+
+
+async def cancel(session: AsyncSession, job: Job) -> None:
+    """Have a worker end the job: the one that runs it at its next step, or the next that is free."""
+    job.cancelling = True
+    if job.status == JobStatus.QUEUED:
+        job.run_after, job.signalled_at = datetime.now(UTC), None
+    await session.flush()
+    await session.refresh(job)
 
 
 async def finish(
@@ -273,16 +292,19 @@ async def release(session: AsyncSession, *, owner: str) -> None:
     )
 
 
-async def _update_held(session: AsyncSession, job_id: str, owner: str, **values: Any) -> None:
+async def _update_held(session: AsyncSession, job_id: str, owner: str, **values: Any) -> bool:
+    """Whether the job is called off; raises `LeaseLost`."""
     query = (
         update(Job)
         .where(Job.id == job_id, Job.lease_owner == owner, Job.status == JobStatus.RUNNING)
         .values(**values)
+        .returning(Job.cancelling)
         .execution_options(synchronize_session=False)
     )
-    result = await session.execute(query)
-    if result.rowcount == 0:  # type: ignore[attr-defined]
+    cancelling = (await session.execute(query)).scalar_one_or_none()
+    if cancelling is None:
         raise LeaseLost
+    return cancelling
 
 
 async def take_unsignalled(session: AsyncSession, *, limit: int, per_kb: int = 0) -> list[str]:
@@ -376,6 +398,7 @@ def queue_again(job: Job) -> None:
     """As if it had never been tried."""
     job.status, job.stage, job.attempts, job.error = JobStatus.QUEUED, "waiting", 0, None
     job.done = job.total = job.percent = 0
+    job.cancelling = False
     job.signalled_at = job.finished_at = None
     job.run_after = datetime.now(UTC)
 
@@ -425,9 +448,12 @@ async def is_whole_kb_open(session: AsyncSession, kb_id: str) -> bool:
     return bool((await session.execute(select(query))).scalar_one())
 
 
-async def is_open(session: AsyncSession, kb_id: str, kind: str) -> bool:
-    """Whether a job of this kind waits or runs for the knowledge base."""
-    query = exists().where(
-        Job.kb_id == kb_id, Job.kind == kind, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+async def open_of_kb(session: AsyncSession, kb_id: str, kind: str) -> Job | None:
+    """The newest job of this kind that waits or runs for the knowledge base, or None."""
+    query = (
+        select(Job)
+        .where(Job.kb_id == kb_id, Job.kind == kind, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .order_by(Job.created_at.desc())
+        .limit(1)
     )
-    return bool((await session.execute(select(query))).scalar_one())
+    return (await session.execute(query)).scalar_one_or_none()

@@ -171,6 +171,14 @@ class JobKind(StrEnum):
 
 # Jobs that the API itself does, to keep a knowledge base still while it reads all of it (`ingest.hold`).
 OF_THE_API = (JobKind.BACKUP_KB, JobKind.EXPORT_KB)
+# Jobs that can be called off: what was deleted is hidden already and does not come back.
+CAN_BE_CANCELLED = (
+    JobKind.INGEST,
+    JobKind.MOVE_KB,
+    JobKind.DROP_COPY,
+    JobKind.RESTORE_KB,
+    JobKind.SYNC_SOURCE,
+)
 # Jobs of a whole knowledge base: no other job of it runs beside them.
 WHOLE_KB = (JobKind.DELETE_KB, JobKind.MOVE_KB, JobKind.DROP_COPY, JobKind.RESTORE_KB, *OF_THE_API)
 
@@ -188,6 +196,7 @@ class Job(Base):
     """One piece of work for a worker. A running job belongs to `lease_owner` until `lease_until`.
 
     `uploader` is the id of the key that asked for it, or empty. Workers take turns between uploaders.
+    `cancelling`: whoever has it, or takes it, undoes what was done and ends it.
     """
 
     __tablename__ = "jobs"
@@ -203,6 +212,7 @@ class Job(Base):
     ]  # of a move: where to, how far it has come; of a failed ingestion: the lost row
     uploader: Mapped[str] = mapped_column(server_default="")
     status: Mapped[str] = mapped_column(server_default="queued")
+    cancelling: Mapped[bool] = mapped_column(server_default="false")
     stage: Mapped[str] = mapped_column(server_default="waiting")
     done: Mapped[int] = mapped_column(server_default="0")
     total: Mapped[int] = mapped_column(server_default="0")

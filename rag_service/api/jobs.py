@@ -81,6 +81,15 @@ async def retry_job(services: Services, _: AdminKey, job_id: str, after: Backgro
     return job_schema(job)
 
 
+@router.post("/jobs/{job_id}/cancel", status_code=202)
+async def cancel_job(services: Services, _: AdminKey, job_id: str, after: BackgroundTasks) -> schemas.Job:
+    """Call a job off that waits or runs. A worker undoes what was done so far, then the job is `cancelled`: of a
+    document the version before stays, if there is one; of a move the knowledge base stays where it is."""
+    job = await services.intake.cancel(job_id)
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
+
+
 @router.post("/jobs/{job_id}/dismiss")
 async def dismiss_job(services: Services, _: AdminKey, job_id: str) -> schemas.Job:
     """Give up a failed job, and delete its file."""

@@ -419,6 +419,7 @@ class Job(BaseModel):
     status: Literal["queued", "running", "done", "failed", "cancelled", "dismissed"] = Field(
         description="`dismissed`: it failed, and nobody will try it again."
     )
+    cancelling: bool = Field(description="It was called off; a worker is about to end it.")
     stage: str = Field(
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "

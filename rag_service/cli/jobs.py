@@ -10,7 +10,9 @@ from rag_service.api.schemas import Dismissed, Job, Retried
 from rag_service.cli.client import kb_path, open_api
 from rag_service.cli.output import print_json, print_table
 
-app = typer.Typer(help="List and show jobs; try failed ones again, or dismiss them.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and cancel jobs; try failed ones again, or dismiss them.", no_args_is_help=True
+)
 
 Id = Annotated[str, typer.Argument(help="Id of the job, as `jobs list` shows it.")]
 MaybeId = Annotated[str | None, typer.Argument(help="Id of the job, as `jobs failed` shows it.")]
@@ -60,6 +62,20 @@ def retry(job_id: MaybeId = None, every: All = False, kb: OnlyKb = None) -> None
 
 
 @app.command()
+def cancel(job_id: Id) -> None:
+    """Call off a job that waits or runs, and undo what it did so far."""
+    with open_api() as api:
+        job = Job.model_validate(api.post(f"/jobs/{job_id}/cancel"))
+        for state in api.follow(job):
+            job = state
+    if job.status == "cancelled":
+        typer.echo("Cancelled.")
+        return
+    typer.echo(f"It was too late: the job is {job.status}.", err=True)
+    raise typer.Exit(1)
+
+
+@app.command()
 def dismiss(job_id: MaybeId = None, every: All = False, kb: OnlyKb = None) -> None:
     """Give up a failed job, or all of them, and delete the files."""
     _one_or_all(job_id, every=every)
@@ -84,9 +100,22 @@ def _print(path: str, **query: Any) -> None:
     print_table(
         ("id", "kind", "document", "status", "progress", "error"),
         [
-            (job.id, job.kind, job.document_name, job.status, _progress(job), job.error and job.error.message)
+            (
+                job.id,
+                job.kind,
+                job.document_name,
+                _status(job),
+                _progress(job),
+                job.error and job.error.message,
+            )
             for job in jobs
         ],
+    )
+
+
+def _status(job: Job) -> str:
+    return (
+        f"{job.status}, cancelling" if job.cancelling and job.status in ("queued", "running") else job.status
     )
 
 

@@ -203,6 +203,18 @@ async def new_kb(lab: Lab) -> str:
     return kb_id
 
 
+async def move(lab: Lab, to: str) -> Job:
+    async with lab.database.transaction() as session:
+        kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        return await lab.intake.move_kb(session, kb, to)
+
+
+async def place(lab: Lab) -> tuple[str, list[str]]:
+    """Where the knowledge base lies, and where it left copies."""
+    [row] = await lab.sql("SELECT store, copies FROM knowledge_bases WHERE id = :kb", kb=lab.kb_id)
+    return row.store, row.copies
+
+
 def once(step: Step) -> Step:
     """`step` the first time, nothing afterwards."""
     todo = [step]

