@@ -243,7 +243,10 @@ class Intake:
     async def drop_copy(self, session: AsyncSession, kb: KnowledgeBase, store: str) -> Job:
         """Queue the removal of what a move left in `store`. Raises `NotFound` if it left nothing there."""
         if store not in kb.copies:
-            raise NotFound(f"The knowledge base '{kb.name}' has no copy in {store}.")
+            raise NotFound(
+                f"The knowledge base '{kb.name}' has no copy in {store}.",
+                hint=f"It has copies in {', '.join(kb.copies)}." if kb.copies else None,
+            )
         return await _queue_for_kb(session, kb, JobKind.DROP_COPY, {"store": store})
 
     async def restore_kb(

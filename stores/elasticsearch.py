@@ -450,7 +450,8 @@ class ElasticsearchStore(VectorStore):
                 f"The certificate of {self._place} is not trusted: {error}",
                 hint="Name the certificate that signs it in RAG_STORES__ELASTICSEARCH__CA_FILE.",
             )
-        return StoreUnavailable(f"Elasticsearch at {self._place} does not answer: {error}", hint=_SERVER_HINT)
+        said = error.message  # without the driver's errors that led to it
+        return StoreUnavailable(f"Elasticsearch at {self._place} does not answer: {said}", hint=_SERVER_HINT)
 
 
 _BEST_FIRST = [{"_score": "desc"}, {"id": "asc"}]

@@ -6,12 +6,17 @@ A store whose server is away does not keep the service from starting, nor the ot
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Self
 
 from core.errors import InvalidValue, StoreError
 from core.settings import STORE_SERVERS
 from stores.base import VectorStore
+
+log = logging.getLogger(__name__)
+
+LONGEST_GOODBYE_S = 3.0
 
 
 class LiveStores:
@@ -82,9 +87,17 @@ class LiveStores:
         for task in opening:
             task.cancel()
         await asyncio.gather(*opening, return_exceptions=True)
-        for kind in self._builders:
-            if store := self._open.pop(kind, None):
-                await store.close()
+        ours = [self._open.pop(kind) for kind in self._builders if kind in self._open]
+        await asyncio.gather(*map(_close, ours))
+
+
+async def _close(store: VectorStore) -> None:
+    """Drivers say goodbye to their servers; one that is away does not hold up the end of the service."""
+    try:
+        async with asyncio.timeout(LONGEST_GOODBYE_S):
+            await store.close()
+    except TimeoutError:
+        log.warning("%s does not answer: its connections are left as they are", store.kind)
 
 
 def _heed(task: asyncio.Task[VectorStore]) -> None:

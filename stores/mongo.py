@@ -63,6 +63,7 @@ CANDIDATE_ROWS = 4000
 MAX_TERMS = 64  # distinct terms of a question that are scored: its rarest
 STATISTICS_AGE_S = 10.0  # for which counts are used again; a write of our own ends it
 NEIGHBOURS_PER_HIT, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = 20, 200, 10_000  # of `$vectorSearch`
+LONGEST_SELECTION_S = 5.0  # a server that is away shows within this
 BUILD_S = 120.0  # for which a new vector index, and then each write, may take to be searchable
 POLL_S = 0.1
 
@@ -98,7 +99,7 @@ class MongoStore(VectorStore):
     """Keeps indexes in the MongoDB (6 or later) at `url` (`mongodb[+srv]://[user:password@]host[/database]`).
 
     Without a name in the URL the database is `rag`. Writes are acknowledged by a majority, in the journal.
-    `pool_size` bounds the connections, `timeout_s` each request and the wait for a server.
+    `pool_size` bounds the connections, `timeout_s` each request, and with 5 s at most the wait for a server.
     """
 
     kind: ClassVar[str] = "mongo"
@@ -109,8 +110,8 @@ class MongoStore(VectorStore):
         self._options: dict[str, Any] = {
             "maxPoolSize": pool_size,
             "waitQueueTimeoutMS": int(timeout_s * 1000),
-            "serverSelectionTimeoutMS": int(timeout_s * 1000),
-            "connectTimeoutMS": int(timeout_s * 1000),
+            "serverSelectionTimeoutMS": int(min(timeout_s, LONGEST_SELECTION_S) * 1000),
+            "connectTimeoutMS": int(min(timeout_s, LONGEST_SELECTION_S) * 1000),
             "socketTimeoutMS": int(timeout_s * 1000),
             "w": "majority",
             "journal": True,

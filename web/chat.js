@@ -200,8 +200,9 @@ class Turn {
   }
 }
 
-function remarks({ unsupported = [], degraded = [], warnings = [], finish_reason: reason }) {
+function remarks({ unread = 0, unsupported = [], degraded = [], warnings = [], finish_reason: reason }) {
   const result = [];
+  if (unread) result.push(h("p", { class: "warning" }, say("unread", { count: unread })));
   if (unsupported.length) {
     result.push(h("div", { class: "warning" }, h("p", {}, say("unsupported")), h("ul", {}, ...unsupported.map((sentence) => h("li", {}, sentence)))));
   }

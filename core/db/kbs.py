@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db.models import Document, KnowledgeBase
+from core.db.models import Document, DocumentStatus, KnowledgeBase
 from core.errors import Conflict, NotFound
 
 
@@ -73,6 +74,13 @@ async def rename(session: AsyncSession, kb: KnowledgeBase, changes: dict[str, An
 async def appear(session: AsyncSession, kb: KnowledgeBase) -> None:
     """Show a knowledge base that was hidden; raises `Conflict` if its name is taken."""
     await rename(session, kb, {"name": kb.name, "deleted_at": None})
+
+
+async def unread_documents(session: AsyncSession, kb_ids: Sequence[str]) -> int:
+    """How many documents of the knowledge bases were uploaded and cannot be found yet."""
+    waits = Document.status.in_([DocumentStatus.QUEUED, DocumentStatus.PROCESSING])
+    query = select(func.count()).where(Document.kb_id.in_(kb_ids), waits, Document.live_revision.is_(None))
+    return (await session.execute(query)).scalar_one()
 
 
 async def searchable_documents(session: AsyncSession, kb_ids: list[str]) -> dict[str, int]:

@@ -69,7 +69,7 @@ async def ask(
     as the answer comes, `done` with the whole response, or `error` with a problem."""
     found_kb = await find_kb(services, kb)
     history = await read_history(services, key, found_kb, body.conversation_id)
-    exchange = _Exchange(services, key, found_kb, body, Links(services, request))
+    exchange = _Exchange(services, key, [found_kb], body, Links(services, request))
     return await _answer(services, [found_kb], body, exchange, request, history=history)
 
 
@@ -80,7 +80,7 @@ async def ask_several(
     """A cited answer from several knowledge bases at once: those named, or (`auto`) the nearest to the question.
     Without conversations, which belong to one knowledge base."""
     found = await reachable_kbs(services, None if body.kbs == "auto" else body.kbs)
-    exchange = _Exchange(services, key, found[0], body, Links(services, request))
+    exchange = _Exchange(services, key, found, body, Links(services, request))
     return await _answer(services, found, body, exchange, request, route=body.kbs == "auto")
 
 
@@ -152,23 +152,31 @@ class _Exchange:
     """One question and its answer: how it is shown and remembered."""
 
     def __init__(
-        self, services: ApiServices, key: ApiKey, kb: KnowledgeBase, body: schemas.AskRequest, link: Links
+        self,
+        services: ApiServices,
+        key: ApiKey,
+        found: Sequence[KnowledgeBase],
+        body: schemas.AskRequest,
+        link: Links,
     ) -> None:
         self._services = services
         self._key = key
-        self._kb = kb
+        self._kbs = [kb.id for kb in found]
         self._body = body
         self._link = link
 
     async def finish(self, answer: Answer) -> schemas.AskResponse:
         response = answer_schema(answer, self._body, self._link)
+        if not answer.found:
+            async with self._services.database.transaction() as session:
+                response.unread = await kbs.unread_documents(session, self._kbs)
         if self._body.conversation_id is not None:
             turn = schemas.Turn(
                 question=self._body.question, answer=answer.text, citations=response.citations
             )
             async with self._services.database.transaction() as session:
                 await conversations.append(
-                    session, self._key.id, self._kb.id, self._body.conversation_id, turn.model_dump()
+                    session, self._key.id, self._kbs[0], self._body.conversation_id, turn.model_dump()
                 )
         return response
 

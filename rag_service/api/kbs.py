@@ -74,7 +74,9 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
     kb = await new_kb(services.settings, services.embedder, name=body.name, description=body.description)
     if body.store is not None:
         kb.store = body.store
-    (await services.stores.chosen(kb.store)).refuse_dimension(kb.dim)
+    store = await services.stores.chosen(kb.store)
+    store.refuse_dimension(kb.dim)
+    await store.ping()  # it may have gone away since it was opened; documents would wait for it
     _set_options(services, kb, body)
     kb.settings = _with_wishes(services, kb, body)
     async with services.database.transaction() as session:

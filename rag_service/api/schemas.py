@@ -419,7 +419,7 @@ class Job(BaseModel):
     status: Literal["queued", "running", "done", "failed", "cancelled", "dismissed"] = Field(
         description="`dismissed`: it failed, and nobody will try it again."
     )
-    cancelling: bool = Field(description="It was called off; a worker is about to end it.")
+    cancelling: bool = Field(False, description="It was called off; a worker is about to end it.")
     stage: str = Field(
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
@@ -686,6 +686,9 @@ class AskResponse(BaseModel):
 
     answer: str
     found: bool
+    unread: int = Field(
+        0, description="Where nothing was found: documents that were uploaded and are not read yet."
+    )
     citations: list[Citation]
     unsupported: list[str]
     model: str = Field(description="What wrote the answer.")

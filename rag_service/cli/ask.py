@@ -89,6 +89,11 @@ def print_answer(response: AskResponse) -> None:
     if response.citations:
         typer.echo()
         print_citations(response.citations)
+    if response.unread:
+        typer.echo(
+            f"Documents that are not read yet: {response.unread} (`rag-service jobs list --kb …` says why).",
+            err=True,
+        )
     for sentence in response.unsupported:
         typer.echo(f"No passage supports: {one_line(sentence)}", err=True)
     for stage in response.degraded:

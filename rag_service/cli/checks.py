@@ -96,6 +96,7 @@ def _database_side(settings: Settings, stack: ExitStack) -> Iterator[Finding]:
         versions = _versions(settings)
     except RagError as error:
         yield _failed("database", error)
+        yield from _stores(settings, but="pgvector")
         return
     yield Finding(
         "database", True, f"{versions}, {'embedded, started for this check' if started else 'running'}"
@@ -104,7 +105,7 @@ def _database_side(settings: Settings, stack: ExitStack) -> Iterator[Finding]:
         yield Finding("schema", True, "`rag-service up` will bring it up to date")
         return
     yield _find("schema", partial(_schema, settings))
-    yield _find("vector store", lambda: asyncio.run(_store(settings)))
+    yield from _stores(settings)
     yield _find("queue", partial(_queue, settings))
 
 
@@ -159,14 +160,22 @@ def _schema(settings: Settings) -> str:
     return "current"
 
 
-async def _store(settings: Settings) -> str:
-    stores = make_stores(settings)
-    try:
-        for kind in stores.kinds:
+def _stores(settings: Settings, *, but: str = "") -> Iterator[Finding]:
+    for kind in make_stores(settings).kinds:
+        if kind != but:
+            yield _find(f"store {kind}", partial(_store, settings, kind))
+
+
+def _store(settings: Settings, kind: str) -> str:
+    async def ping() -> None:
+        stores = make_stores(settings)
+        try:
             await (await stores.get(kind)).ping()
-    finally:
-        await stores.close()
-    return f"{' and '.join(stores.kinds)} {'answers' if len(stores.kinds) == 1 else 'answer'}"
+        finally:
+            await stores.close()
+
+    asyncio.run(ping())
+    return "answers"
 
 
 def _queue(settings: Settings) -> str:

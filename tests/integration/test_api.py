@@ -154,7 +154,8 @@ def test_a_document_is_invisible_until_all_of_it_is_there(service: Running) -> N
     [waiting] = documents(service, kb)
     assert (waiting["status"], waiting["chunks"]) == ("queued", None)
     assert service.search(kb, "parental leave") == []
-    assert service.ask(kb, "How long is parental leave?")["found"] is False
+    answer = service.ask(kb, "How long is parental leave?")
+    assert (answer["found"], answer["unread"]) == (False, 1)
     problem(service.client.get(f"/kbs/{kb}/documents/{waiting['id']}/text"), 404)
     service.work()
     [ready] = documents(service, kb)
@@ -505,7 +506,8 @@ def test_filters_choose_documents_by_attributes(service: Running) -> None:
     assert names(year="2024") == set()  # text is not a number
     assert names(**{"absent' OR 1=1": "x"}) == set()
     assert "12 weeks" in service.ask(kb, "How long is parental leave?", filters={"year": 2024})["answer"]
-    assert service.ask(kb, "How long is parental leave?", filters={"year": 1999})["found"] is False
+    answer = service.ask(kb, "How long is parental leave?", filters={"year": 1999})
+    assert (answer["found"], answer["unread"]) == (False, 0)
 
 
 def test_a_conversation_resolves_a_follow_up_and_is_kept(service: Running, kb: str) -> None:
@@ -707,7 +709,12 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/kbs/{kb}/move", "/api/v1/kbs/{kb}/copies/{store}"),
         *("/api/v1/kbs/{kb}/reread", "/api/v1/kbs/{kb}/preview-chunks", "/api/v1/kbs/{kb}/tune"),
         *("/api/v1/kbs/{kb}/pause", "/api/v1/kbs/{kb}/resume", "/api/v1/jobs", "/api/v1/jobs/retry"),
-        *("/api/v1/jobs/dismiss", "/api/v1/jobs/{job_id}/retry", "/api/v1/jobs/{job_id}/dismiss"),
+        *(
+            "/api/v1/jobs/dismiss",
+            "/api/v1/jobs/{job_id}/retry",
+            "/api/v1/jobs/{job_id}/dismiss",
+            "/api/v1/jobs/{job_id}/cancel",
+        ),
         *("/api/v1/kbs/{kb}/backup", "/api/v1/kbs/{kb}/export", "/api/v1/kbs/restore"),
         *("/api/v1/kbs/{kb}/sources", "/api/v1/kbs/{kb}/sources/{source_id}"),
         *("/api/v1/kbs/{kb}/sources/{source_id}/sync", "/api/v1/fsck", "/api/v1/fsck/{check_id}"),

@@ -638,6 +638,9 @@ async def test_the_old_copy_goes_when_told_to_and_with_the_knowledge_base(lab: L
     await lab.run_all()
     async with lab.database.transaction() as session:
         kb = await kbs.by_name(session, lab.kb_id, lock=True)
+        with pytest.raises(NotFound, match="no copy in redis") as refused:
+            await lab.intake.drop_copy(session, kb, "redis")
+        assert refused.value.hint == "It has copies in pgvector."
         await lab.intake.drop_copy(session, kb, "pgvector")
     await lab.run_all()
     assert await place(lab) == ("memory", [])

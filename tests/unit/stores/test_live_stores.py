@@ -85,6 +85,20 @@ async def test_closing_ends_an_attempt_that_is_under_way() -> None:
     assert lab.made[0].is_closed
 
 
+async def test_a_store_whose_server_does_not_say_goodbye_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Silent(MemoryStore):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("stores.live.LONGEST_GOODBYE_S", 0.01)
+    stores = LiveStores({"memory": Silent})
+    await stores.get("memory")
+    await stores.close()
+    assert "memory does not answer" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("kind", "hint"),
     [("redis", "RAG_STORES__REDIS__URL"), ("reddis", "connected to: milvus, redis, elasticsearch, mongo")],

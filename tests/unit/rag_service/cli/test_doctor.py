@@ -31,7 +31,7 @@ def test_a_prepared_database_passes_every_check(data_dir: Path, database_url: st
         "data folder",
         "database",
         "schema",
-        "vector store",
+        "store pgvector",
         "queue",
         "embedder",
         "language model",
@@ -66,6 +66,28 @@ def test_an_engine_that_is_away_is_named_with_what_to_do(data_dir: Path, databas
     assert status == 1
     assert "✗ language model: " in said
     assert "ollama serve" in said
+
+
+def test_each_store_has_a_line_of_its_own(data_dir: Path, database_url: str) -> None:
+    status, said = doctor(
+        data_dir,
+        RAG_DATABASE__URL=database_url,
+        RAG_STORES__REDIS__URL="redis://127.0.0.1:1",
+        RAG_STORES__ELASTICSEARCH__URL="http://127.0.0.1:1",
+    )
+    assert status == 1
+    assert "✓ store pgvector: answers" in said
+    assert "✗ store redis: Redis" in said
+    [line] = [line for line in said.splitlines() if line.startswith("✗ store elasticsearch: ")]
+    assert line.count("Cannot connect to host") == 1
+    assert "caused by" not in line
+
+
+def test_other_stores_are_checked_though_the_database_is_away(data_dir: Path) -> None:
+    nobody = "postgresql://nobody@127.0.0.1:1/x"
+    _, said = doctor(data_dir, RAG_DATABASE__URL=nobody, RAG_STORES__REDIS__URL="redis://127.0.0.1:1")
+    assert "✗ store redis: " in said
+    assert "store pgvector" not in said
 
 
 def test_a_broker_that_is_away_is_named_without_its_password(data_dir: Path, database_url: str) -> None:
