@@ -25,6 +25,7 @@ from rag_service.api import (
     jobs,
     kbs,
     keys,
+    metrics,
     models,
     openai,
     preview,
@@ -32,6 +33,7 @@ from rag_service.api import (
     tune,
 )
 from rag_service.api.query import ONLY_KNOWN_PARAMETERS
+from rag_service.api.traffic import CountTraffic, Traffic, paths
 from rag_service.wiring import open_api
 
 API_PREFIX = "/api/v1"
@@ -80,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         models,
     ):
         app.include_router(module.router, prefix=API_PREFIX, dependencies=[ONLY_KNOWN_PARAMETERS])
+    app.include_router(metrics.router, dependencies=[ONLY_KNOWN_PARAMETERS])
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=web.static_dir()), name="web")
 
@@ -94,6 +97,8 @@ def create_app(settings: Settings) -> FastAPI:
         limited_elsewhere=(f"{API_PREFIX}{backup.RESTORE_PATH}",),
     )
     app.add_middleware(SecurityHeaders)
+    app.state.traffic = Traffic()
+    app.add_middleware(CountTraffic, traffic=app.state.traffic, paths=paths(app))
     # Builds every route, once. FastAPI would do it at the first request, in the server's thread, and for as
     # long as that takes replace the warning filters of the whole process.
     app.openapi()

@@ -38,6 +38,12 @@ async def newest(session: AsyncSession, *, limit: int) -> list[Check]:
     return list((await session.execute(query)).scalars())
 
 
+async def last_report(session: AsyncSession) -> Check | None:
+    """The newest check that came to its end, or None."""
+    query = select(Check).where(Check.status == CheckStatus.DONE).order_by(Check.finished_at.desc()).limit(1)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
 async def ask_if_due(session: AsyncSession, *, every: timedelta, mend: bool) -> None:
     """Queue a check unless there is one that is younger than `every`."""
     await documents.lock_content(session, "checks")

@@ -418,6 +418,17 @@ async def oldest_waiting_s(session: AsyncSession) -> float | None:
     return None if age is None else float(age)
 
 
+async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:
+    """How many jobs of each kind wait, run or failed, by kind and status; those that are over are not counted."""
+    unfinished = [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FAILED]
+    query = (
+        select(Job.kind, Job.status, func.count())
+        .where(Job.status.in_(unfinished))
+        .group_by(Job.kind, Job.status)
+    )
+    return {(kind, status): number for kind, status, number in (await session.execute(query)).all()}
+
+
 async def newest_open(session: AsyncSession, document_id: str) -> Job | None:
     """The newest job of the document that is not over, or None."""
     query = (

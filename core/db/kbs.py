@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -74,6 +76,39 @@ async def rename(session: AsyncSession, kb: KnowledgeBase, changes: dict[str, An
 async def appear(session: AsyncSession, kb: KnowledgeBase) -> None:
     """Show a knowledge base that was hidden; raises `Conflict` if its name is taken."""
     await rename(session, kb, {"name": kb.name, "deleted_at": None})
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a knowledge base holds: documents by status, and chunks that readers can find."""
+
+    name: str
+    documents: Mapping[str, int]
+    chunks: int
+
+
+async def sizes(session: AsyncSession) -> list[Size]:
+    """The sizes of all live knowledge bases, the largest first."""
+    query = (
+        select(
+            KnowledgeBase.name,
+            Document.status,
+            func.count(Document.id),
+            func.sum(Document.chunks).filter(Document.live_revision.is_not(None)),
+        )
+        .outerjoin(Document, Document.kb_id == KnowledgeBase.id)
+        .where(KnowledgeBase.deleted_at.is_(None))
+        .group_by(KnowledgeBase.name, Document.status)
+    )
+    documents: dict[str, dict[str, int]] = {}
+    chunks = Counter[str]()
+    for name, status, number, found in (await session.execute(query)).all():
+        by_status = documents.setdefault(name, {})
+        if status is not None:  # else it has no documents
+            by_status[status] = number
+        chunks[name] += found or 0
+    result = [Size(name, by_status, chunks[name]) for name, by_status in documents.items()]
+    return sorted(result, key=lambda size: (-size.chunks, size.name))
 
 
 async def unread_documents(session: AsyncSession, kb_ids: Sequence[str]) -> int:

@@ -93,6 +93,8 @@ class LimitedLLM(Wrapped):
 
     def __init__(self, inner: LLM, *, turns: asyncio.Semaphore, timeout_s: float) -> None:
         super().__init__(inner)
+        self.waiting = 0  # answers that wait for their turn
+        self.running = 0  # answers that are being written
         self._timeout_s = timeout_s
         self._turns = turns  # wakes waiters in the order they came
 
@@ -100,11 +102,13 @@ class LimitedLLM(Wrapped):
         self, messages: Sequence[Message], params: SamplingParams, schema: JsonSchema | None = None
     ) -> AsyncGenerator[Delta, None]:
         await self._turn()
+        self.running += 1
         try:
             async with aclosing(self._inner.stream(messages, params, schema)) as deltas:
                 while (delta := await self._next(deltas)) is not None:
                     yield delta
         finally:
+            self.running -= 1
             self._turns.release()
 
     async def count_tokens(self, messages: Sequence[Message]) -> int | None:
@@ -123,6 +127,7 @@ class LimitedLLM(Wrapped):
             raise ModelTimeout(f"{self.name} did not answer a ping for {self._timeout_s:g} s.") from None
 
     async def _turn(self) -> None:
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._turns.acquire()
@@ -131,6 +136,8 @@ class LimitedLLM(Wrapped):
                 f"{self.name} was busy with other requests for {self._timeout_s:g} s.",
                 hint="Raise llm.concurrency if the engine has room, else try again later.",
             ) from None
+        finally:
+            self.waiting -= 1
 
     async def _next(self, deltas: AsyncGenerator[Delta, None]) -> Delta | None:
         try:

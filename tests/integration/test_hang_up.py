@@ -54,6 +54,16 @@ def engine(first: Reply) -> Iterator[tuple[LoopThread, FakeServer]]:
         loop.close()
 
 
+def one_at_a_time(fake: FakeServer) -> dict[str, str]:
+    return {
+        "RAG_LLM__KIND": "openai",
+        "RAG_LLM__URL": f"{fake.url}/v1",
+        "RAG_LLM__MODEL": "m",
+        "RAG_LLM__CONCURRENCY": "1",
+        "RAG_INGEST__SUMMARISE": "extractive",
+    }
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("request_", [ASK, CHAT], ids=["ask", "chat"])
 @pytest.mark.parametrize("first", [SILENT, HALF], ids=["before the first word", "in the middle"])
@@ -65,26 +75,52 @@ def test_who_hangs_up_leaves_the_engine_to_the_next(
     tmp_path: Path,
 ) -> None:
     path, body = request_
-    with engine(first) as (loop, fake), new_database() as database:
-        variables = {
-            "RAG_LLM__KIND": "openai",
-            "RAG_LLM__URL": f"{fake.url}/v1",
-            "RAG_LLM__MODEL": "m",
-            "RAG_LLM__CONCURRENCY": "1",
-            "RAG_INGEST__SUMMARISE": "extractive",
-        }
-        with running_service(database, tmp_path, **variables) as service:
-            service.new_kb("leave")
-            service.upload("leave", {"leave.md": LEAVE_MD})
-            service.work()
-            with hanging(service, path, {**body, "stream": stream}) as connection:
-                until(lambda: len(fake.bodies) == 1)
-                if first is HALF and stream:
-                    while b"16 weeks" not in connection.recv(65536):
-                        pass
-            loop.run(asyncio.wait_for(fake.client_left.wait(), PATIENCE_S))
-            assert "16 weeks" in service.ask("leave", QUESTION)["answer"]
+    with (
+        engine(first) as (loop, fake),
+        new_database() as database,
+        running_service(database, tmp_path, **one_at_a_time(fake)) as service,
+    ):
+        service.new_kb("leave")
+        service.upload("leave", {"leave.md": LEAVE_MD})
+        service.work()
+        with hanging(service, path, {**body, "stream": stream}) as connection:
+            until(lambda: len(fake.bodies) == 1)
+            if first is HALF and stream:
+                while b"16 weeks" not in connection.recv(65536):
+                    pass
+        loop.run(asyncio.wait_for(fake.client_left.wait(), PATIENCE_S))
+        assert "16 weeks" in service.ask("leave", QUESTION)["answer"]
     assert len(fake.bodies) == 2
+
+
+def test_metrics_say_how_many_answers_are_written_and_wait(
+    new_database: Callable[[], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    def answers(service: Running) -> set[str]:
+        lines = service.client.get(service.url + "/metrics").text.splitlines()
+        return {line for line in lines if line.startswith("rag_llm_answers{")}
+
+    def numbers(running: int, waiting: int) -> set[str]:
+        return {
+            f'rag_llm_answers{{model="default",state="running"}} {running}.0',
+            f'rag_llm_answers{{model="default",state="waiting"}} {waiting}.0',
+        }
+
+    with (
+        engine(SILENT) as (_, fake),
+        new_database() as database,
+        running_service(database, tmp_path, **one_at_a_time(fake)) as service,
+    ):
+        service.new_kb("leave")
+        service.upload("leave", {"leave.md": LEAVE_MD})
+        service.work()
+        assert answers(service) == numbers(0, 0)
+        with hanging(service, *ASK):
+            until(lambda: answers(service) == numbers(1, 0))
+            with hanging(service, *ASK):
+                until(lambda: answers(service) == numbers(1, 1))
+            until(lambda: answers(service) == numbers(1, 0))
+        until(lambda: answers(service) == numbers(0, 0))
 
 
 @contextmanager
