@@ -310,6 +310,13 @@ class IngestSettings(Group):
 
 class WorkerSettings(Group):
     concurrency: int = Field(1, ge=1, description="Jobs that one worker process runs at the same time.")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="How far a worker and its parsers step back when processors are short, as in `nice(1)`: 0 not at "
+        "all, 19 the most. Unset: 10 under `rag-service up`, where answers come from the same machine, else 0.",
+    )
     lease_s: float = Field(
         30.0, ge=2, description="A job whose worker is silent this long goes to another (seconds)."
     )

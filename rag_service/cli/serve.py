@@ -33,6 +33,11 @@ def api() -> None:
 
 def worker() -> None:
     """Run one worker in this process."""
+    from rag_service.local.processes import step_back  # noqa: PLC0415
+
+    settings = load_settings()
+    if settings.worker.nice:
+        step_back(settings.worker.nice)  # before the imports below: libraries start threads
     from rag_service.worker import run_worker  # noqa: PLC0415
 
-    run_worker(load_settings())
+    run_worker(settings)

@@ -1,4 +1,4 @@
-"""How does a child process end when its parent does, even one that was killed?"""
+"""How does a child process end when its parent does, even one that was killed? And how does one let others go first?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -26,6 +27,19 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return arrange
+
+
+def step_back(nice: int) -> None:
+    """Let other processes go first (`nice(2)`): this thread, and all threads and processes that it starts from now on.
+
+    Where the kernel schedules whole sessions against each other (sched_autogroup, sched(7)), niceness counts within a
+    session only; so a session that is this process's own steps back as one.
+    """
+    os.nice(nice)
+    autogroup = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and autogroup.exists():
+        with suppress(OSError):  # some containers show it and refuse
+            autogroup.write_text(str(nice), encoding="ascii")
 
 
 def processes_in(folder: Path) -> set[int]:

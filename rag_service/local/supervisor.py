@@ -39,6 +39,7 @@ LONGEST_DELAY_S = 30.0  # between two starts of a child that keeps dying
 HEALTHY_AFTER_S = 60.0  # a child that lived this long starts afresh at the shortest delay
 TRIES_UNTIL_READY = 3  # a child that dies this often before the service was ever ready will not get better
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WORKER_NICE = 10  # unless the settings say otherwise: who asks waits, who uploads does not
 # On busy cores OpenMP's waiting threads spin, which makes the bundled embedder 20 times slower.
 CALM_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
@@ -100,7 +101,7 @@ def _run(
     url = f"http://{_reachable(server.host)}:{server.port}"
     _write_owner(lock, url)
 
-    variables = environment(settings)
+    variables = {"RAG_WORKER__NICE": str(WORKER_NICE)} | environment(settings)
     postgres = None
     if settings.database.url is None:
         say("Starting PostgreSQL …")

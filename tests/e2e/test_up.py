@@ -69,6 +69,11 @@ def test_a_part_that_is_killed_comes_back(service: UpService, part: str) -> None
     eventually(answers)
 
 
+def test_the_worker_steps_back_for_the_api(service: UpService) -> None:
+    asks, works = service.part("api").nice(), service.part("worker").nice()
+    assert works == min(asks + 10, 19)
+
+
 def test_when_the_supervisor_is_killed_no_process_stays(data_dir: Path) -> None:
     service = UpService(data_dir)
     service.start()
