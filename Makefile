@@ -30,9 +30,10 @@ test-stores: ## Run the tests of vector stores against every real server
 	@scripts/bootstrap.sh dev
 	@EVERY_STORE=1 scripts/test.sh stores crash
 
-test-crash: ## Kill a random part of the service in each of ROUNDS=30 rounds of an ingest: make test-crash [STORE=redis]
+test-crash: ## Kill a random part of the service in each of ROUNDS=30 rounds of an ingest: make test-crash [STORE=redis] [BROKER=rabbitmq] [DISK=1] [CLOCK=1]
 	@scripts/bootstrap.sh dev
-	@.venv/bin/python tests/crash/rounds.py $(or $(ROUNDS),30) --store $(or $(STORE),pgvector)
+	@.venv/bin/python tests/crash/rounds.py $(or $(ROUNDS),30) --store $(or $(STORE),pgvector) \
+		$(if $(BROKER),--broker $(BROKER)) $(if $(DISK),--disk) $(if $(CLOCK),--clock)
 
 test-models: ## Run the tests against real model engines: llama.cpp, Ollama (built with Go, once), vLLM (2.5 GB), sentence-transformers
 	@scripts/bootstrap.sh dev

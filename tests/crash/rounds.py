@@ -2,6 +2,9 @@
 
     python tests/crash/rounds.py 30                    # the vectors in the embedded PostgreSQL, as is the queue
     python tests/crash/rounds.py 30 --store redis      # in a server of their own, which is killed, too
+    python tests/crash/rounds.py 30 --broker rabbitmq  # (or redis) as the queue, and killed, too
+    python tests/crash/rounds.py 30 --disk             # and the disk is full now and then; needs root
+    python tests/crash/rounds.py 30 --clock            # and the clock jumps; needs Debian's package faketime
 
 In each round documents are uploaded, updated and deleted while one part of the service is killed at a random moment:
 the worker, the API, the database's server (with the queue in it), the store's server, or all processes at once. What is
@@ -13,22 +16,29 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Protocol
+from unittest import mock
 
 import httpx
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("e2e", "servers")]
 
 from folders import short_folder
+from postgres_server import running_postgres
 from process import free_port
-from running import StoreProcess, running
+from rabbitmq_server import running_rabbitmq
+from redis_server import running_redis
+from running import running
 from up_service import UpService, eventually
 
 DOCUMENTS = 500
@@ -41,6 +51,11 @@ SETTINGS = {
     "RAG_INGEST__CHUNK_CHARACTERS": "100",  # two chunks each
     "RAG_FSCK__EVERY_H": "0",
 }
+BROKERS = {"redis": lambda: running_redis(search=False), "rabbitmq": running_rabbitmq}
+DISK_MB = 900  # of the file system for a full disk
+FULL_S = 4.0  # for which it is full, at most
+JUMPS_S = (-86_400, -60, 60, 86_400)  # of the clock
+FAKE_CLOCK = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 OPEN_JOBS = "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') LIMIT 1"
 FAILED_JOBS = "SELECT document_name, error FROM jobs WHERE status = 'failed'"
 
@@ -53,6 +68,13 @@ def sentences(number: int, version: int) -> list[str]:
         "upper and the lower gate and of the tower, and answers for all of it."
         for place, mark in enumerate(marks)
     ]
+
+
+class Server(Protocol):
+    @property
+    def url(self) -> str: ...
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +136,7 @@ class Client:
                 if response.status_code in expected:
                     return response
                 said = response.text
-                if response.status_code not in (500, 503):
+                if response.status_code not in (500, 503, 507):
                     raise RuntimeError(f"{response.request.method} {response.url}: {said}")
             except httpx.TransportError as error:
                 said = repr(error)
@@ -124,13 +146,19 @@ class Client:
 
 
 class Rounds:
-    """The service, who uses it, and who kills it."""
+    """The service, who uses it, and who kills it. `faults` are done to it beside the kills of its own processes."""
 
     def __init__(
-        self, service: UpService, server: StoreProcess | None, *, rounds: int, documents: int, seed: int
+        self,
+        service: UpService,
+        faults: dict[str, Callable[[], None]],
+        *,
+        rounds: int,
+        documents: int,
+        seed: int,
     ) -> None:
         self._service = service
-        self._server = server
+        self._faults = faults
         self._rounds = rounds
         self._documents = documents
         self._random = random.Random(seed)
@@ -179,15 +207,13 @@ class Rounds:
 
     @property
     def _weapons(self) -> dict[str, Callable[[], None]]:
-        weapons: dict[str, Callable[[], None]] = {
+        return {
             "worker": lambda: self._service.part("worker").kill(),
             "api": lambda: self._service.part("api").kill(),
             "database": self._kill_database,
             "everything": self._kill_everything,
+            **self._faults,
         }
-        if self._server is not None:
-            weapons["store"] = self._kill_store
-        return weapons
 
     def _kill_database(self) -> None:
         supervisor = self._service.tree()[0]
@@ -198,12 +224,6 @@ class Rounds:
     def _kill_everything(self) -> None:
         self._service.kill()
         self._service.start()
-
-    def _kill_store(self) -> None:
-        assert self._server is not None
-        self._server.kill()
-        time.sleep(self._random.uniform(0, 1))
-        self._server.start()
 
     def _rows(self, query: str) -> list[object]:
         try:
@@ -244,18 +264,115 @@ def _count(passages: list[str], sentence: str) -> int:
     return sum(mark in passage for passage in passages)
 
 
+def _killing(server: Server, chance: random.Random) -> Callable[[], None]:
+    def kill() -> None:
+        server.kill()
+        time.sleep(chance.uniform(0, 1))
+        server.start()
+
+    return kill
+
+
+def _filling(folder: Path, chance: random.Random) -> Callable[[], None]:
+    """Leave no room on the folder's file system for a while."""
+
+    def fill() -> None:
+        filler = folder / "filler"
+        try:
+            with filler.open("wb") as file, suppress(OSError):
+                while True:
+                    file.write(bytes(2**16))
+                    file.flush()
+            time.sleep(chance.uniform(1, FULL_S))
+        finally:
+            filler.unlink()
+
+    return fill
+
+
 @contextmanager
-def rounds_of(*, rounds: int, documents: int, store: str, seed: int) -> Iterator[Rounds]:
+def _small_disk(folder: Path) -> Iterator[None]:
+    size = f"size={DISK_MB}m,mode=711"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class Clock:
+    """What the time is for the service and its database, by libfaketime."""
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        if not FAKE_CLOCK.exists():
+            raise RuntimeError(f"{FAKE_CLOCK} is not here: apt-get install faketime.")
+        self._file = folder / "clock"
+        self._chance = chance
+        self._offset = 0
+        self._write()
+        self.variables = {
+            "LD_PRELOAD": str(FAKE_CLOCK),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def jump(self) -> None:
+        self._offset += self._chance.choice(JUMPS_S)
+        self._write()
+
+    def _write(self) -> None:
+        self._file.write_text(f"{self._offset:+d}s\n")
+        self._file.chmod(0o644)
+
+    @contextmanager
+    def database(self) -> Iterator[Server]:
+        """A PostgreSQL under this clock."""
+        environment = {"PATH": os.defpath, "LC_ALL": "C"} | self.variables
+        with (
+            mock.patch("rag_service.local.postgres._server_environment", lambda: environment),
+            running_postgres() as server,
+        ):
+            yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Where vectors and queue are, and what goes wrong beside kills."""
+
+    store: str = "pgvector"
+    broker: str | None = None
+    disk: bool = False
+    clock: bool = False
+
+
+@contextmanager
+def rounds_of(setup: Setup, *, rounds: int, documents: int, seed: int) -> Iterator[Rounds]:
+    chance = random.Random(seed)
     with ExitStack() as stack:
+        folder = stack.enter_context(short_folder())
         variables = {**SETTINGS, "RAG_SERVER__PORT": str(free_port())}  # the same after every start
-        server = None
-        if store != "pgvector":
-            server = stack.enter_context(running(store))
-            variables[f"RAG_STORES__{store.upper()}__URL"] = server.url
-        service = UpService(stack.enter_context(short_folder()), **variables)
+        faults: dict[str, Callable[[], None]] = {}
+        if setup.store != "pgvector":
+            server = stack.enter_context(running(setup.store))
+            variables[f"RAG_STORES__{setup.store.upper()}__URL"] = server.url
+            faults["store"] = _killing(server, chance)
+        if setup.broker is not None:
+            broker = stack.enter_context(BROKERS[setup.broker]())
+            variables["RAG_BROKER__URL"] = broker.url
+            faults["broker"] = _killing(broker, chance)
+        if setup.disk:
+            stack.enter_context(_small_disk(folder))
+            faults["disk"] = _filling(folder, chance)
+        if setup.clock:
+            clock = Clock(stack.enter_context(short_folder()), chance)
+            database = stack.enter_context(clock.database())
+            variables |= clock.variables | {"RAG_DATABASE__URL": database.url}
+            faults |= {"clock": clock.jump, "database": _killing(database, chance)}
+        service = UpService(folder, **variables)
         stack.callback(service.stop)
         service.start()
-        yield Rounds(service, server, rounds=rounds, documents=documents, seed=seed)
+        yield Rounds(service, faults, rounds=rounds, documents=documents, seed=seed)
 
 
 def main() -> int:
@@ -263,13 +380,15 @@ def main() -> int:
     parser.add_argument("rounds", type=int)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--store", default="pgvector")
+    parser.add_argument("--broker", choices=sorted(BROKERS), help="instead of the queue in the database")
+    parser.add_argument("--disk", action="store_true", help="the disk is full now and then (as root)")
+    parser.add_argument("--clock", action="store_true", help="the clock jumps")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     wanted = parser.parse_args()
     sys.stderr.write(f"seed {wanted.seed}\n")
-    with rounds_of(
-        rounds=wanted.rounds, documents=wanted.documents, store=wanted.store, seed=wanted.seed
-    ) as rounds:
-        outcome = rounds.run(store=wanted.store)
+    setup = Setup(wanted.store, wanted.broker, wanted.disk, wanted.clock)
+    with rounds_of(setup, rounds=wanted.rounds, documents=wanted.documents, seed=wanted.seed) as rounds:
+        outcome = rounds.run(store=setup.store)
     sys.stderr.write(f"killed: {', '.join(rounds.victims)}\n")
     sys.stdout.write(f"{outcome}\n")
     return int(not outcome.is_clean)
