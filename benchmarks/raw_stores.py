@@ -174,7 +174,7 @@ class RawElasticsearch(RawClient):
 
     async def text(self, terms: Sequence[str], k: int) -> Request:
         query = {"match": {"terms": {"query": " ".join(map(es._word, terms))}}}
-        size = es.CANDIDATES_PER_HIT * k + es.MORE_CANDIDATES
+        size = max(es.LEAST_CANDIDATES, es.CANDIDATES_PER_HIT * k)
         return self._sends([*es._RECORD_FIELDS, "terms"], query=query, size=size)
 
     def _sends(self, source: list[str], **body: Any) -> Request:
