@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from core.db.documents import Live
 from core.errors import NotFound
-from core.text import question_terms, terms
+from core.text import question_terms, terms_in
 from core.types import FIRST_CHUNK, LAST_CHUNK, Hit, IndexKind, Passage, Query, Record, Vector
 from models.embedders.base import Embedder
 from retrievers import fusion
@@ -120,7 +120,7 @@ class TwoStageRetriever:
         cosines = await self._dense_scores(kept, dense, vector, scope)
         keyword = {hit.record.id: hit.score for hit in lexical}
         idf = fusion.inverse_document_frequency(stats, words)
-        covered = [fusion.coverage(idf, set(terms(record.indexed_text))) for record in kept]
+        covered = [fusion.coverage(idf, terms_in(record.indexed_text, idf)) for record in kept]
         summary = [chosen.score(record) for record in kept]
         scores = fusion.convex(
             [cosines[r.id] for r in kept],

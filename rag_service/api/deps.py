@@ -17,7 +17,7 @@ from rag_service.wiring import ApiServices
 _bearer = HTTPBearer(auto_error=False, description="An API key: `rag_…`.")
 
 
-def services(request: Request) -> ApiServices:
+async def services(request: Request) -> ApiServices:  # async, as all here: what is not costs a thread
     opened: ApiServices = request.app.state.services
     return opened
 
@@ -58,7 +58,7 @@ def encode_cursor(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
-def decoded_cursor(
+async def decoded_cursor(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> str | None:
     if cursor is None:

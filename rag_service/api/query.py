@@ -12,8 +12,10 @@ from fastapi.routing import APIRoute
 from core.errors import InvalidValue
 
 
-def refuse_unknown_parameters(request: Request) -> None:
+async def refuse_unknown_parameters(request: Request) -> None:
     """Raise `InvalidValue` naming the first query parameter that the endpoint does not have."""
+    if not request.query_params:
+        return
     route = request.scope["route"]
     assert isinstance(route, APIRoute)
     known = sorted(set(_parameters(route.dependant)))

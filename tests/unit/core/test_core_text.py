@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.text import is_cjk, language, question_terms, sentences, terms, weight
+from core.text import is_cjk, language, question_terms, sentences, terms, terms_in, weight
 from core.types import Span
 
 # Pieces that the sentence rules look at, so that random texts meet them often.
@@ -74,6 +74,16 @@ def test_terms_are_bigrams_of_chinese_and_stems_of_words(text: str, expected: li
 )
 def test_question_terms_leave_out_what_only_makes_it_a_question(question: str, expected: list[str]) -> None:
     assert question_terms(question) == expected
+
+
+MIXED = st.text(alphabet="年假天 ab s'ies’1289.,-ＡⅣ々ー한\n", max_size=60) | st.text(max_size=40)
+
+
+@given(MIXED, MIXED, st.sets(st.text(max_size=3), max_size=3))
+@settings(max_examples=300)
+def test_wanted_terms_are_found_just_where_they_are_terms(text: str, question: str, odd: set[str]) -> None:
+    wanted = {*terms(question), *terms(text)[::2], *odd}
+    assert terms_in(text, wanted) == wanted & set(terms(text))
 
 
 @given(st.text(max_size=200))
