@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +31,7 @@ from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.recursive import RecursiveChunker
 from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import always_extractive
-from models.embedders.base import Embedder
+from models.embedders.base import Embedder, Embedders
 from rag_service.answering.trace import Trace
 from rag_service.local.postgres import EmbeddedPostgres
 from rag_service.new_kb import default_chunking
@@ -145,9 +144,7 @@ class Service:
         self._store = store
         self._settings = settings
         documents = StoredDocuments(database)
-        self._retriever = TwoStageRetriever(
-            embedder=embedder, documents=documents, chosen=settings.retrieval.documents
-        )
+        self._retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
         self._expander = Expander(documents)
 
     @property
@@ -165,9 +162,9 @@ class Service:
 
         pipeline = IngestPipeline(
             parse=parse,
-            make_chunker=partial(make_chunker, self._embedder),
+            make_chunker=make_chunker,
             summariser_of=always_extractive,
-            embedder=self._embedder,
+            embedders=Embedders(self._embedder),
             stores=LiveStores.of(self._store),
         )
         rows, texts = [], []
@@ -201,7 +198,7 @@ class Service:
         """The best chunks that the API's search works with, for a question that comes without history."""
         trace = trace or Trace()
         query = await FollowUpRules().rewrite(question, ())
-        scope = Scope(kb, 1, self._store)
+        scope = Scope(kb, 1, self._store, self._embedder)
         pool = self._settings.retrieval.pool
         with trace.stage("retrieve", inputs=1):
             found = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)

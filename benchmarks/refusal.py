@@ -40,6 +40,7 @@ from core.errors import RagError
 from core.settings import Settings
 from core.text import is_cjk
 from core.types import Passage
+from models.embedders.base import BUNDLED
 from rag_service.answering.support import CoverageAndCosine, Thresholds
 from rag_service.wiring import SUPPORT
 
@@ -201,7 +202,7 @@ def _sample(items: Sequence[T], most: int) -> list[T]:
 
 
 def _line(group: Group, answerable: Group) -> dict[str, Any]:
-    rule = SUPPORT[Settings().embedder.kind]
+    rule = SUPPORT[BUNDLED]
     strengths = group.strengths(rule.coverage_weight)
     line: dict[str, Any] = {
         "bases": group.bases,
@@ -231,13 +232,13 @@ def _rule(groups: Sequence[Group]) -> dict[str, Any]:
         "same_script": round(best.same_script, 3),
         "other_script": round(best.other_script, 3),
         "refused": round(_caught(groups, best), 1),
-        "refused_now": round(_caught(groups, SUPPORT[Settings().embedder.kind]), 1),
+        "refused_now": round(_caught(groups, SUPPORT[BUNDLED]), 1),
     }
 
 
 def _thresholds(groups: Sequence[Group], weight: float) -> Thresholds:
     """A threshold that no group tells about stays as it is."""
-    now = SUPPORT[Settings().embedder.kind]
+    now = SUPPORT[BUNDLED]
 
     def least(same_script: bool, unknown: float) -> float:
         return min(

@@ -173,3 +173,10 @@ class ModelTimeout(Unavailable):
 
     status = 504
     code = "model-timeout"
+
+
+def broken(error: Exception) -> RagError:
+    """What nobody foresaw while a document was read, in words."""
+    said = RagError(f"Reading it broke: {type(error).__name__}.", hint="The worker's log has the details.")
+    said.retryable = True
+    return said

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
@@ -145,7 +146,8 @@ class EmbedderSettings(Group):
         "bundled",
         description="`bundled`: multilingual-e5-small (4 bit), runs in process, needs no download; "
         "`sentence-transformers`: a model of that library, in process; `ollama`; `openai`: any server with OpenAI's "
-        "`/embeddings`. A knowledge base keeps the embedder it was made with.",
+        "`/embeddings`. A knowledge base keeps the embedder it was made with "
+        "until it is built anew (`kb rebuild`).",
     )
     model: str | None = Field(
         None, description="Name of the model; a folder, too, for `sentence-transformers`."
@@ -426,6 +428,11 @@ class Settings(Group):
         f"{', '.join(f'`{kind.upper()}`' for kind in STORE_SERVERS)}.",
     )
     embedder: EmbedderSettings = Field(default=EmbedderSettings())
+    old_embedder: EmbedderSettings | None = Field(
+        None,
+        description="The embedder that there was before. Knowledge bases that were made with it are searched with it "
+        "until they are built anew (docs/howto/change-the-embedder.md). Unset: there is none.",
+    )
     reranker: RerankerSettings = Field(default=RerankerSettings())
     llm: LlmSettings = Field(
         default=LlmSettings(), description="The language model; its name among others is `default`."
@@ -475,21 +482,22 @@ class Settings(Group):
                 )
 
     def _refuse_nameless_models(self) -> None:
-        embedder, reranker = self.embedder, self.reranker
+        groups = {"embedder": self.embedder, "old_embedder": self.old_embedder, "reranker": self.reranker}
         needed = {
             "model": {"sentence-transformers", "ollama", "openai", "cross-encoder"},
             "url": {"openai", "http"},
         }
-        for name, group in (("embedder", embedder), ("reranker", reranker)):
+        alone = {"bundled": "is one model", "coverage": "uses no model"}
+        for name, group in groups.items():
+            if group is None:
+                continue
             for field, kinds in needed.items():
                 if group.kind in kinds and getattr(group, field) is None:
                     raise ValueError(f"{name}.kind is {group.kind}, so {name}.{field} must be set")
-        if embedder.kind == "bundled" and (embedder.model or embedder.url):
-            raise ValueError("embedder.kind is bundled, which is one model, but embedder.model or url is set")
-        if reranker.kind == "coverage" and (reranker.model or reranker.url):
-            raise ValueError(
-                "reranker.kind is coverage, which uses no model, but reranker.model or url is set"
-            )
+            if group.kind in alone and (group.model or group.url):
+                raise ValueError(
+                    f"{name}.kind is {group.kind}, which {alone[group.kind]}, but {name}.model or url is set"
+                )
 
     def _refuse_unknown_stores(self) -> None:
         for kind in self.stores:
@@ -639,7 +647,9 @@ def _in_table(place: Place) -> str:
 def _places(group: type[BaseModel], above: Place = (), *, typed: Place = ()) -> Iterator[Place]:
     """Where the settings of a group are, in all its groups; `typed` is a place whose own NAME is taken as it is."""
     for name, field in group.model_fields.items():
-        kind = field.annotation
+        kind: Any = field.annotation
+        if get_origin(kind) is UnionType:
+            kind = get_args(kind)[0]  # of a group that need not be there
         if get_origin(kind) is dict:
             names = STORE_SERVERS if name == "stores" else typed[1:2]
             for key in names:

@@ -20,13 +20,21 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db import documents, jobs, kbs
-from core.db.models import Document, DocumentStatus, JobKind, KnowledgeBase
+from core.db import documents, generations, jobs, kbs
+from core.db.models import (
+    BUILDS,
+    Document,
+    DocumentGeneration,
+    DocumentStatus,
+    JobKind,
+    KnowledgeBase,
+)
 from core.db.session import Database
 from core.errors import NotFound, StoreError, StoreUnavailable
-from core.types import IndexKind, IndexName
+from core.types import IndexKind, IndexName, Record
 from ingest.files import FileStore
 from ingest.intake import Intake, queue_job
+from ingest.rebuild import delete_if_there
 from stores.base import VectorStore
 from stores.filters import And, Eq, Filter, Ne
 from stores.live import LiveStores
@@ -169,6 +177,11 @@ class Fsck:
             await self._check_documents(kb, await self.stores.get(kb.store), wrong_texts)
         except (StoreError, StoreUnavailable) as error:
             self.report.unchecked.append(f"Knowledge base {kb.name}: {error}")
+            return
+        try:
+            await self._check_other_generation(kb, await self.stores.get(kb.store))
+        except (StoreError, StoreUnavailable) as error:
+            self.report.unchecked.append(f"Knowledge base {kb.name}, the generation not seen: {error}")
 
     async def _check_deleted_kb(self, session: AsyncSession, kb: KnowledgeBase) -> None:
         if not await documents.batch(session, kb.id, after="", limit=1):
@@ -246,6 +259,85 @@ class Fsck:
                 await look.at_document(document)
             else:
                 await look.at_unread_document(document)
+
+    # --- the generation that readers do not see -------------------------------------------------------------
+
+    async def _check_other_generation(self, kb: KnowledgeBase, store: VectorStore) -> None:
+        beside = generations.other(kb)
+        if beside is None:
+            return
+        known = dict.fromkeys(IndexKind, 0)
+        suspects: set[str] = set()
+        revisions: dict[str, str] = {}
+        after = ""
+        while rows := await self._rows(kb.id, beside.number, after):
+            for row, _ in rows:
+                counts = await _count_revision(store, kb.id, beside.number, row.document_id, row.revision)
+                revisions[row.document_id] = row.revision
+                for kind, number in counts.items():
+                    known[kind] += number
+                if counts != _wanted(row.chunks, row.summaries, counts):
+                    suspects.add(row.document_id)
+            after = rows[-1][0].document_id
+        for kind in IndexKind:
+            index = IndexName(kb.id, beside.number, kind)
+            total = await _count(store, index, None)
+            self.report.checked["records"] += total
+            if total != known[kind]:
+                async for record in _records(store, index):
+                    if revisions.get(record.document_id) != record.revision:
+                        suspects.add(record.document_id)
+        for document_id in sorted(suspects):
+            await self._look_at_other_generation(kb.id, store, beside.number, document_id)
+
+    async def _rows(self, kb_id: str, number: int, after: str) -> list[tuple[DocumentGeneration, str]]:
+        async with self.database.transaction() as session:
+            return await generations.batch(session, kb_id, number, after=after, limit=BATCH)
+
+    async def _look_at_other_generation(
+        self, kb_id: str, store: VectorStore, number: int, document_id: str
+    ) -> None:
+        """Say what is wrong with the document there; if it is mended, a build reads the document again."""
+        async with self._alone(kb_id) as session:
+            kb = await kbs.by_id(session, kb_id)
+            beside = generations.other(kb) if kb and kb.deleted_at is None else None
+            if kb is None or beside is None or beside.number != number or kb.store != store.kind:
+                return  # meanwhile
+            if await jobs.open_of_kb(session, kb_id, *BUILDS) or await jobs.is_any_open(
+                session, kb_id, document_id
+            ):
+                self.report.busy += 1
+                return
+            document = await documents.find(session, document_id, lock=True)
+            row = await generations.of_document(session, document_id, number)
+            of_it = Eq("document_id", document_id)
+            found = sum([await _count(store, IndexName(kb_id, number, kind), of_it) for kind in IndexKind])
+            revision = row.revision if row else None
+            right = await _count_revision(store, kb_id, number, document_id, revision)
+            wanted = _wanted(row.chunks, row.summaries, right) if row else right
+            stale = found - sum(right.values())
+            if right != wanted:
+                less = any(right[kind] < wanted[kind] for kind in IndexKind)
+                trouble = Trouble.MISSING_RECORDS if less else Trouble.SURPLUS_RECORDS
+                what = f"{store.kind} has {_words(right, wanted)}"
+            elif stale:
+                trouble = Trouble.STALE_RECORDS if document else Trouble.ORPHAN_RECORDS
+                what = f"{store.kind} has {stale} records of no version that is known"
+            else:
+                return
+            mended = None
+            if self.mend:
+                if right != wanted:
+                    revision = None
+                    await generations.forget_document(session, document_id)
+                    live = document.live_revision if document else None
+                    await documents.drop_other_texts(session, document_id, live or "")
+                for kind in IndexKind:
+                    await delete_if_there(store, IndexName(kb_id, number, kind), document_id, keep=revision)
+                mended = "deleted"
+            name = document.name if document else None
+            what = f"In generation {number}, which readers do not see: {what}."
+            self.report.add(Finding(trouble, what, kb.name, store.kind, document_id, name, mended))
 
     # --- files ----------------------------------------------------------------------------------------------
 
@@ -393,8 +485,12 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def _belongs(index: IndexName, kb: KnowledgeBase, store: str) -> bool:
-    """Whether readers see the index, or may go back to it."""
-    return kb.deleted_at is None and index.generation == kb.generation and store in (kb.store, *kb.copies)
+    """Whether readers see the index, may go back to it, or will see it when it is built."""
+    if kb.deleted_at is not None:
+        return False
+    if index.generation == kb.generation:
+        return store in (kb.store, *kb.copies)
+    return index.generation in generations.numbers(kb) and store == kb.store
 
 
 def _index(kb: KnowledgeBase, kind: IndexKind) -> IndexName:
@@ -405,18 +501,35 @@ def _expected(document: Document, counts: dict[IndexKind, int]) -> dict[IndexKin
     """How many records there must be of what readers see."""
     if document.live_revision is None:
         return dict.fromkeys(IndexKind, 0)
-    summaries = document.summaries
+    return _wanted(document.chunks, document.summaries, counts)
+
+
+def _wanted(chunks: int | None, summaries: int | None, counts: dict[IndexKind, int]) -> dict[IndexKind, int]:
     if summaries is None:  # read before they were counted: at least the document's own
         summaries = max(1, counts[IndexKind.SUMMARIES])
-    return {IndexKind.CHUNKS: document.chunks or 0, IndexKind.SUMMARIES: summaries}
+    return {IndexKind.CHUNKS: chunks or 0, IndexKind.SUMMARIES: summaries}
 
 
 async def _count_live(store: VectorStore, kb: KnowledgeBase, document: Document) -> dict[IndexKind, int]:
     """The records of the revision that readers see."""
-    if document.live_revision is None:
+    return await _count_revision(store, kb.id, kb.generation, document.id, document.live_revision)
+
+
+async def _count_revision(
+    store: VectorStore, kb_id: str, generation: int, document_id: str, revision: str | None
+) -> dict[IndexKind, int]:
+    if revision is None:
         return dict.fromkeys(IndexKind, 0)
-    where = _of(document, Eq("revision", document.live_revision))
-    return {kind: await _count(store, _index(kb, kind), where) for kind in IndexKind}
+    where = And((Eq("document_id", document_id), Eq("revision", revision)))
+    return {kind: await _count(store, IndexName(kb_id, generation, kind), where) for kind in IndexKind}
+
+
+async def _records(store: VectorStore, index: IndexName) -> AsyncIterator[Record]:
+    after = ""
+    while found := await _scan(store, index, after):
+        for record, _ in found:
+            yield record
+        after = found[-1][0].id
 
 
 def _of(document: Document, part: Filter) -> Filter:

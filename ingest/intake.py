@@ -16,8 +16,10 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db import documents, jobs
+from core.db import documents, generations, jobs
+from core.db.generations import Generation
 from core.db.models import (
+    BUILDS,
     CAN_BE_CANCELLED,
     OF_THE_API,
     Document,
@@ -25,6 +27,7 @@ from core.db.models import (
     Job,
     JobKind,
     JobStatus,
+    Json,
     KnowledgeBase,
 )
 from core.db.session import Database
@@ -214,6 +217,7 @@ class Intake:
             await jobs.dismiss_failed(session, kb_id, document_id)
             document.status = DocumentStatus.DELETING
             document.live_revision = None
+            await generations.forget_document(session, document_id)
             return await queue_job(session, document, JobKind.DELETE_DOCUMENT)
 
     async def reread(self, session: AsyncSession, kb: KnowledgeBase) -> int:
@@ -227,6 +231,12 @@ class Intake:
         """
         if kb.store == to:
             raise Conflict(f"The knowledge base '{kb.name}' is in {to} already.")
+        if kb.other_generation is not None:
+            raise Conflict(
+                f"The knowledge base '{kb.name}' has a second generation, which cannot be moved with it.",
+                hint="Wait for `kb rebuild`, then delete what it kept: "
+                f"`rag-service kb drop-generation {kb.name}`.",
+            )
         under_way = await jobs.open_of_kb(session, kb.id, JobKind.MOVE_KB)
         if under_way is None:
             return await _queue_for_kb(session, kb, JobKind.MOVE_KB, {"to": to})
@@ -248,6 +258,68 @@ class Intake:
                 hint=f"It has copies in {', '.join(kb.copies)}." if kb.copies else None,
             )
         return await _queue_for_kb(session, kb, JobKind.DROP_COPY, {"store": store})
+
+    async def rebuild_kb(
+        self, session: AsyncSession, kb: KnowledgeBase, *, embedder: str, dim: int, cutting: Json
+    ) -> Job:
+        """Queue the building of a generation made so, or return the job that is at it.
+
+        What an earlier build of the same left is gone on with. Raises `Conflict` if something else is in the way.
+        """
+        wanted, beside = Generation(0, embedder, dim, cutting), generations.other(kb)
+        same = beside is not None and not beside.complete and beside.makes_the_same_as(wanted)
+        if (job := await self._build_under_way(session, kb, JobKind.REBUILD_KB, same=same)) is not None:
+            return job
+        if beside is not None and not same:
+            kept = "keeps the generation before" if beside.complete else "has another generation half built"
+            raise Conflict(
+                f"The knowledge base '{kb.name}' {kept} (number {beside.number}, {beside.embedder}).",
+                hint=f"Delete it: `rag-service kb drop-generation {kb.name}`.",
+            )
+        if kb.copies:
+            raise Conflict(
+                f"The knowledge base '{kb.name}' has a copy in {' and '.join(kb.copies)}, which would be outdated.",
+                hint=f"Delete it: `rag-service kb drop-copy {kb.name} --store {kb.copies[0]}`.",
+            )
+        if beside is None:
+            beside = generations.begin(kb, embedder=embedder, dim=dim, cutting=cutting)
+        return await _queue_build(session, kb, JobKind.REBUILD_KB, beside)
+
+    async def roll_back_kb(self, session: AsyncSession, kb: KnowledgeBase) -> Job:
+        """Queue the way back to the generation that the last switch kept, or return the job that is at it.
+
+        Raises `Conflict` if there is none, or something else is in the way.
+        """
+        if (job := await self._build_under_way(session, kb, JobKind.ROLLBACK_KB, same=True)) is not None:
+            return job
+        beside = generations.other(kb)
+        if beside is None or not beside.complete:
+            raise Conflict(f"The knowledge base '{kb.name}' keeps no generation that it could go back to.")
+        return await _queue_build(session, kb, JobKind.ROLLBACK_KB, beside)
+
+    async def drop_generation(self, session: AsyncSession, kb: KnowledgeBase, number: int) -> Job:
+        """Queue the removal of the generation that readers do not see. Raises `NotFound`, `Conflict`."""
+        beside = generations.other(kb)
+        if beside is None or beside.number != number:
+            raise NotFound(
+                f"The knowledge base '{kb.name}' has no generation {number} that could be deleted."
+            )
+        job = await self._build_under_way(session, kb, JobKind.DROP_GENERATION, same=True)
+        return job or await _queue_build(session, kb, JobKind.DROP_GENERATION, beside)
+
+    async def _build_under_way(
+        self, session: AsyncSession, kb: KnowledgeBase, kind: JobKind, *, same: bool
+    ) -> Job | None:
+        """The open job of this kind, if it does the `same`. Raises `Conflict` about others that are in the way."""
+        job = await jobs.open_of_kb(session, kb.id, *BUILDS, JobKind.DROP_GENERATION, JobKind.MOVE_KB)
+        if job is None or (same and job.kind == kind and not job.cancelling):
+            return job
+        raise Conflict(
+            f"A job is at work on the knowledge base '{kb.name}' as a whole ({job.kind}).",
+            hint="It is being called off; try again in a moment."
+            if job.cancelling
+            else f"Wait for it, or call it off: `rag-service jobs cancel {job.id}`.",
+        )
 
     async def restore_kb(
         self, session: AsyncSession, kb: KnowledgeBase, backup: Incoming, detail: dict[str, Any]
@@ -295,6 +367,8 @@ class Intake:
                 if await jobs.open_of_kb(session, kb.id, JobKind.MOVE_KB):
                     raise Conflict(f"The knowledge base '{kb.name}' is being moved already.")
                 job.detail = {"to": (job.detail or {})["to"]}  # the copy that failed is gone
+            elif job.kind in BUILDS:
+                await self._retry_build(session, kb, job)
             jobs.queue_again(job)
             await session.flush()
             await session.refresh(job)
@@ -316,6 +390,14 @@ class Intake:
             session.add(document)
         document.sha256, document.status = job.sha256, DocumentStatus.QUEUED
         document.size, document.attributes = job.detail["size"], job.detail["attributes"]
+
+    async def _retry_build(self, session: AsyncSession, kb: KnowledgeBase, job: Job) -> None:
+        beside, number = generations.other(kb), (job.detail or {})["number"]
+        if beside is None or beside.number != number:
+            raise Conflict("The generation that this job built is gone, or readers see it already.")
+        if await jobs.open_of_kb(session, kb.id, *BUILDS, JobKind.DROP_GENERATION):
+            raise Conflict(f"Another job is at the generations of '{kb.name}' already.")
+        job.detail = {"number": number}  # documents that failed are tried again
 
     async def retry_all(self, kb_id: str | None = None) -> list[Job | RagError]:
         """Queue all failed jobs again, of one knowledge base or all; those that cannot be are errors."""
@@ -404,9 +486,15 @@ async def _queue_for_kb(
     kind: JobKind,
     detail: dict[str, Any] | None,
     sha256: str | None = None,
+    uploader: str = "",
 ) -> Job:
-    job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=kind, detail=detail, sha256=sha256)
+    job = Job(id=uuid.uuid4().hex, kb_id=kb.id, kind=kind, detail=detail, sha256=sha256, uploader=uploader)
     session.add(job)
     await session.flush()
     await session.refresh(job)
     return job
+
+
+async def _queue_build(session: AsyncSession, kb: KnowledgeBase, kind: JobKind, beside: Generation) -> Job:
+    """Builds take their turns as an uploader of their own, so that deletions do not wait behind them."""
+    return await _queue_for_kb(session, kb, kind, {"number": beside.number}, uploader="generations")

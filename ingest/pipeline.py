@@ -31,12 +31,21 @@ from core.types import (
 )
 from ingest.chunkers.base import Chunker, Chunking, header, to_records
 from ingest.summarise import Part, SummariserOf, Summary, parts, summary_of
-from models.embedders.base import Embedder, refuse_other_embedder
+from models.embedders.base import Embedder, Embedders
 from stores.base import VectorStore
 from stores.live import LiveStores
 
 RECIPE_VERSION = 2  # raise it when parsing or chunking changes, so that re-uploads are read again
 BATCH = 16  # chunks embedded and written at a time: bounds memory and makes progress visible
+
+# Share of the whole at which each stage begins and ends, in percent; embedding takes nearly all the time.
+STAGE_PERCENT = {
+    "parsing": (0, 5),
+    "chunking": (5, 8),
+    "summarising": (8, 15),
+    "embedding": (15, 95),
+    "indexing": (95, 99),
+}
 
 Parse = Callable[[Path, str], Awaitable[ParsedDocument]]
 Report = Callable[[str, int, int], Awaitable[None]]  # stage, done, total
@@ -85,20 +94,24 @@ class IngestPipeline:
         self,
         *,
         parse: Parse,
-        make_chunker: Callable[[Chunking], Chunker],
+        make_chunker: Callable[[Embedder, Chunking], Chunker],
         summariser_of: SummariserOf,
-        embedder: Embedder,
+        embedders: Embedders,
         stores: LiveStores,
     ) -> None:
         self._parse = parse
         self._make_chunker = make_chunker
         self._summariser_of = summariser_of
-        self._embedder = embedder
+        self._embedders = embedders
         self._stores = stores
 
+    def check(self, target: Target) -> None:
+        """Raises `Conflict` if the target's embedder is not there."""
+        self._embedders.of(target.embedder)
+
     def revision(self, target: Target, sha256: str) -> str:
-        """Names what `run` would make of this content: same name, same records."""
-        chunker = self._make_chunker(target.chunking)
+        """Names what `run` would make of this content: same name, same records. Raises as `run` about embedders."""
+        chunker = self._chunker(target)
         made_by: list[str | int] = [chunker.name, target.embedder, target.generation, RECIPE_VERSION]
         if target.summariser is not None:
             made_by.append(target.summariser)
@@ -107,13 +120,13 @@ class IngestPipeline:
     async def run(self, source: Source, target: Target, report: Report) -> Ingested:
         """Write the document's chunks and summaries beside those that are there.
 
-        Raises `UnreadableDocument` if nothing can be made of the file, `StoreUnavailable` and the like if
-        a server is down.
+        Raises `UnreadableDocument` if nothing can be made of the file, `Conflict` if the target's embedder is not
+        there, `StoreUnavailable` and the like if a server is down.
         """
-        refuse_other_embedder(target.embedder, self._embedder)
+        embedder = self._embedders.of(target.embedder)
         store = await self._stores.get(target.store)
         revision = self.revision(target, source.sha256)
-        dim = await self._embedder.dimension()
+        dim = await embedder.dimension()
         for kind in IndexKind:  # first: a server that is away shows before the work is done
             await store.ensure_index(target.index(kind), dim=dim)
 
@@ -122,7 +135,7 @@ class IngestPipeline:
         title = parsed.title or Path(source.name).stem
 
         await report("chunking", 0, 1)
-        pieces = await self._make_chunker(target.chunking).cut(parsed)
+        pieces = await self._chunker(target).cut(parsed)
         if not pieces:
             raise UnreadableDocument(f"{source.name} holds no text.")
         chunks = to_records(pieces, parsed, document_id=source.document_id, revision=revision, title=title)
@@ -138,7 +151,7 @@ class IngestPipeline:
         vectors: list[NDArray[np.float32]] = []
         for batch in _batches(chunks):
             await report("embedding", batch[0].position, len(chunks))
-            vectors.append(await self._embedder.embed_passages([chunk.indexed_text for chunk in batch]))
+            vectors.append(await embedder.embed_passages([chunk.indexed_text for chunk in batch]))
             await store.upsert(target.index(IndexKind.CHUNKS), _embedded(batch, vectors[-1]))
 
         await report("indexing", 0, 1)
@@ -146,35 +159,50 @@ class IngestPipeline:
             _summary_record(summary, number, source.document_id, revision, title)
             for number, summary in enumerate(summaries)
         ]
-        await self._index_summaries(store, target, records, summaries, np.concatenate(vectors))
+        await self._index_summaries(store, target, embedder, records, summaries, np.concatenate(vectors))
         return Ingested(parsed, language(parsed.text), len(chunks), len(summaries), summaries[0].text)
+
+    def _chunker(self, target: Target) -> Chunker:
+        return self._make_chunker(self._embedders.of(target.embedder), target.chunking)
 
     async def _index_summaries(
         self,
         store: VectorStore,
         target: Target,
+        embedder: Embedder,
         records: Sequence[Record],
         summaries: Sequence[Summary],
         chunk_vectors: NDArray[np.float32],
     ) -> None:
         for batch in _batches(records):
             vectors = [
-                await self._summary_vector(record, summaries[record.position].part, chunk_vectors)
+                await _summary_vector(embedder, record, summaries[record.position].part, chunk_vectors)
                 for record in batch
             ]
             await store.upsert(target.index(IndexKind.SUMMARIES), _embedded(batch, vectors))
 
-    async def _summary_vector(self, record: Record, part: Part, chunk_vectors: NDArray[np.float32]) -> Vector:
-        """Half the summary's own vector, half the centroid of its chunks; of one chunk, the chunk's own.
 
-        A centroid finds the documents of detail questions, whose words a summary leaves out: used as a filter,
-        centroids lose 1 to 4 points of recall where lead sentences lose up to 16 (docs/benchmarks.md).
-        """
-        centroid = _unit(chunk_vectors[list(part.chunks)].mean(axis=0))
-        if len(part.chunks) == 1:
-            return centroid  # the summary repeats the chunk: embedding it would double the work for short documents
-        own = await self._embedder.embed_passages([record.indexed_text])
-        return _unit(own[0] + centroid)
+async def _summary_vector(
+    embedder: Embedder, record: Record, part: Part, chunk_vectors: NDArray[np.float32]
+) -> Vector:
+    """Half the summary's own vector, half the centroid of its chunks; of one chunk, the chunk's own.
+
+    A centroid finds the documents of detail questions, whose words a summary leaves out: used as a filter,
+    centroids lose 1 to 4 points of recall where lead sentences lose up to 16 (docs/benchmarks.md).
+    """
+    centroid = _unit(chunk_vectors[list(part.chunks)].mean(axis=0))
+    if len(part.chunks) == 1:
+        return (
+            centroid  # the summary repeats the chunk: embedding it would double the work for short documents
+        )
+    own = await embedder.embed_passages([record.indexed_text])
+    return _unit(own[0] + centroid)
+
+
+def percent_done(stage: str, done: int, total: int) -> int:
+    """How much of a document is read when it is this far."""
+    first, last = STAGE_PERCENT[stage]
+    return first + (last - first) * done // max(total, 1)
 
 
 def _batches(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db import documents, jobs, kbs
+from core.db import documents, generations, jobs, kbs
 from core.db.models import (
     OF_THE_API,
     Conversation,
@@ -32,31 +32,30 @@ from core.db.models import (
 )
 from core.db.models import Source as WebSource
 from core.db.session import Database
-from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable
-from core.types import IndexKind
+from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable, broken
+from core.types import IndexKind, IndexName
 from ingest.backup_file import BackupFile
 from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
 from ingest.intake import queue_all
 from ingest.move import CopyDiffers, Place, compare_index, copy_index, exists
-from ingest.pipeline import Ingested, IngestPipeline, Source, Target
+from ingest.pipeline import Ingested, IngestPipeline, Source, Target, percent_done
+from ingest.rebuild import Rebuilder, delete_if_there
 from ingest.restore import Restoring
 from ingest.sync import Syncer
 from stores.live import LiveStores
 
 log = logging.getLogger(__name__)
 
-# Share of the whole at which each stage begins, in percent; embedding takes nearly all the time.
-STAGE_PERCENT = {
-    "parsing": (0, 5),
-    "chunking": (5, 8),
-    "summarising": (8, 15),
-    "embedding": (15, 95),
-    "indexing": (95, 99),
-}
 LONGEST_BACKOFF = timedelta(minutes=5)
 LONGEST_REMOVAL_S = 600.0  # of the rows of a knowledge base
-DETAIL = "The worker's log has the details."
+
+
+class Switched(Unavailable):
+    """Its knowledge base switched to another generation while the document was read."""
+
+    code = "switched"
+    retry_after_s = 1.0
 
 
 class JobRunner:
@@ -84,6 +83,15 @@ class JobRunner:
         self._lease = lease
         self._max_attempts = max_attempts
         self._per_kb = per_kb
+        self._rebuilder = Rebuilder(
+            database=database,
+            files=files,
+            pipeline=pipeline,
+            stores=stores,
+            owner=owner,
+            max_attempts=max_attempts,
+            per_kb=per_kb,
+        )
         self._stopping = False
         self._working: set[asyncio.Task[None]] = set()
 
@@ -156,9 +164,7 @@ class JobRunner:
             await self._tell(job, error)
         except Exception as error:
             log.exception("job %s (%s) broke", job.id, job.document_name)
-            broke = RagError(f"Reading it broke: {type(error).__name__}.", hint=DETAIL)
-            broke.retryable = True
-            await self._tell(job, broke)
+            await self._tell(job, broken(error))
 
     async def _dispatch(self, job: Job) -> None:
         async with self._database.transaction() as session:
@@ -175,6 +181,9 @@ class JobRunner:
             JobKind.DROP_COPY: self._drop_copy,
             JobKind.RESTORE_KB: self._restore_kb,
             JobKind.SYNC_SOURCE: self._sync_source,
+            JobKind.REBUILD_KB: self._rebuild_kb,
+            JobKind.ROLLBACK_KB: self._rebuild_kb,
+            JobKind.DROP_GENERATION: self._drop_generation,
         }
         await work[JobKind(job.kind)](job, kb)
 
@@ -190,15 +199,14 @@ class JobRunner:
         source = Source(job.document_id, job.document_name or "", job.sha256, self._files.path(job.sha256))
 
         async def report(stage: str, done: int, total: int) -> None:
-            first, last = STAGE_PERCENT[stage]
-            percent = first + (last - first) * done // max(total, 1)
+            percent = percent_done(stage, done, total)
             async with self._database.transaction() as session:
                 await jobs.progress(
                     session, job.id, owner=self._owner, stage=stage, done=done, total=total, percent=percent
                 )
 
         ingested = await self._pipeline.run(source, target, report)
-        if not await self._flip(job, revision, ingested):
+        if not await self._flip(job, target, revision, ingested):
             return
         await self._forget_other_revisions(job.document_id, kb, keep=revision)
         await self._remove_unused_files(job)
@@ -222,11 +230,17 @@ class JobRunner:
             await self._remove_file_if_unused(job.sha256)
         return False
 
-    async def _flip(self, job: Job, revision: str, ingested: Ingested) -> bool:
-        """Show the new revision to readers, all at once; False (and the job ended) if it was deleted meanwhile."""
+    async def _flip(self, job: Job, target: Target, revision: str, ingested: Ingested) -> bool:
+        """Show the new revision to readers, all at once; False (and the job ended) if it was deleted meanwhile.
+
+        Raises `Switched` if readers see another generation by now: a worker fell silent while it read this.
+        """
         assert job.document_id is not None
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
+            kb = await session.get(KnowledgeBase, job.kb_id, with_for_update={"read": True})
+            if kb is None or kb.generation != target.generation:
+                raise Switched
             document = await documents.find(session, job.document_id, lock=True)
             if document is None or document.status == DocumentStatus.DELETING:
                 # The job that deletes it waits for this one, and cleans up.
@@ -259,8 +273,8 @@ class JobRunner:
             await store.delete_document(target.index(kind), document_id, keep_revision=keep)
 
     def _target(self, kb: KnowledgeBase) -> Target:
-        summariser = kb.settings.get("llms", {}).get("summarise")
-        return Target(kb.id, kb.generation, kb.store, kb.embedder, Chunking.of_kb(kb.settings), summariser)
+        chunking = Chunking.of_kb(kb.settings)
+        return Target(kb.id, kb.generation, kb.store, kb.embedder, chunking, _summariser(kb))
 
     async def _finish(self, job: Job) -> None:
         async with self._database.transaction() as session:
@@ -309,6 +323,8 @@ class JobRunner:
             await self._drop_failed_copy(job)
         if job.kind == JobKind.RESTORE_KB:
             await self._drop_failed_restore(job)
+        if job.kind == JobKind.REBUILD_KB and status == JobStatus.CANCELLED:  # one that failed can go on
+            await self._drop_unfinished_generation(job)
         async with self._database.transaction() as session:
             await jobs.hold(session, job.id, owner=self._owner)
             lost = None
@@ -347,6 +363,18 @@ class JobRunner:
             # The store is what failed. The next move there begins by dropping this.
             log.warning("job %s: the incomplete copy in %s stays: %s", job.id, to, error)
 
+    async def _drop_unfinished_generation(self, job: Job) -> None:
+        async with self._database.transaction() as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            kb = await kbs.by_id(session, job.kb_id)
+            beside = generations.other(kb) if kb else None
+        if kb is None or beside is None or beside.complete or beside.number != (job.detail or {})["number"]:
+            return
+        try:
+            await self._drop_other_generation(job, kb, beside.number)
+        except StoreUnavailable as error:
+            log.warning("job %s: the unfinished generation %d stays: %s", job.id, beside.number, error)
+
     # --- deletes --------------------------------------------------------------------------------------------
 
     async def _delete_document(self, job: Job, kb: KnowledgeBase) -> None:
@@ -354,7 +382,7 @@ class JobRunner:
         async with self._database.transaction() as session:
             document = await documents.find(session, job.document_id)
         if document is not None and document.status == DocumentStatus.DELETING:
-            await self._delete_records(job.document_id, kb, keep=None)
+            await self._delete_all_records(job.document_id, kb)
             async with self._database.transaction() as session:
                 await jobs.hold(session, job.id, owner=self._owner)
                 again = await documents.find(session, job.document_id, lock=True)
@@ -363,11 +391,20 @@ class JobRunner:
         await self._remove_unused_files(job)
         await self._finish(job)
 
+    async def _delete_all_records(self, document_id: str, kb: KnowledgeBase) -> None:
+        """Of all generations."""
+        await self._delete_records(document_id, kb, keep=None)
+        if (beside := generations.other(kb)) is not None:
+            store = await self._stores.get(kb.store)
+            for kind in IndexKind:
+                await delete_if_there(store, IndexName(kb.id, beside.number, kind), document_id, keep=None)
+
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
         async with self._database.transaction() as session:
             unfinished = await jobs.targets_of_unfinished_moves(session, kb.id)
         for kind in {kb.store, *kb.copies, *unfinished}:
-            await self._drop_indexes(kb, kind)
+            for number in generations.numbers(kb):
+                await self._drop_indexes(kb, kind, number)
         await self._delete_rows(job, kb)
         await self._remove_unused_files(job)
         await self._finish(job)
@@ -379,10 +416,11 @@ class JobRunner:
             await session.execute(delete(Conversation).where(Conversation.kb_id == kb.id))
             await session.execute(delete(WebSource).where(WebSource.kb_id == kb.id))
 
-    async def _drop_indexes(self, kb: KnowledgeBase, store_kind: str) -> None:
+    async def _drop_indexes(self, kb: KnowledgeBase, store_kind: str, number: int | None = None) -> None:
+        """Of the generation `number`; without: of the one that readers see."""
         store = await self._stores.get(store_kind)
         for kind in IndexKind:
-            await store.drop_index(self._target(kb).index(kind))
+            await store.drop_index(IndexName(kb.id, number or kb.generation, kind))
 
     # --- moves ----------------------------------------------------------------------------------------------
 
@@ -457,6 +495,26 @@ class JobRunner:
                 assert held is not None
                 held.copies = [kind for kind in held.copies if kind != store]
         await self._finish(job)
+
+    # --- generations ----------------------------------------------------------------------------------------
+
+    async def _rebuild_kb(self, job: Job, kb: KnowledgeBase) -> None:
+        if await self._rebuilder.run(job, kb, _summariser(kb)):
+            await self._finish(job)
+
+    async def _drop_generation(self, job: Job, kb: KnowledgeBase) -> None:
+        beside = generations.other(kb)
+        if beside is not None and beside.number == (job.detail or {})["number"]:
+            await self._drop_other_generation(job, kb, beside.number)
+        await self._finish(job)
+
+    async def _drop_other_generation(self, job: Job, kb: KnowledgeBase, number: int) -> None:
+        await self._drop_indexes(kb, kb.store, number)
+        async with self._database.transaction(timeout_s=LONGEST_REMOVAL_S) as session:
+            await jobs.hold(session, job.id, owner=self._owner)
+            held = await session.get(KnowledgeBase, kb.id, with_for_update=True, populate_existing=True)
+            assert held is not None
+            await generations.drop(session, held)
 
     # --- sources of the web -----------------------------------------------------------------------------------
 
@@ -577,6 +635,12 @@ async def _restore(session: AsyncSession, document_id: str, sha256: str | None) 
         document.sha256 = document.live_sha256
         document.status = DocumentStatus.READY
     return lost
+
+
+def _summariser(kb: KnowledgeBase) -> str | None:
+    """The language model that it chose for summaries."""
+    chosen: str | None = kb.settings.get("llms", {}).get("summarise")
+    return chosen
 
 
 def _backoff(attempts: int) -> timedelta:

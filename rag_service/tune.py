@@ -13,7 +13,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -28,7 +27,7 @@ from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.base import Chunking, Strategy
 from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import always_extractive
-from models.embedders.base import Embedder
+from models.embedders.base import Embedder, Embedders
 from models.llm.base import LLM, Message, Role, complete
 from models.llm.sampling import SamplingParams
 from rag_service.preview import first_characters
@@ -231,7 +230,7 @@ class _Sample:
     documents: Mapping[str, TuneDocument]
     revisions: dict[str, str] = field(default_factory=dict)
 
-    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
+    async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         return {i: Live(i, self.documents[i].name, self.revisions[i]) for i in document_ids}
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
@@ -269,7 +268,7 @@ class Tuner:
     async def _measure(self, chunking: Chunking) -> Measured:
         kept = _Sample({document.id: document for document in self._documents})
         scope, chunks = await self._index(chunking, kept)
-        retriever = TwoStageRetriever(embedder=self._embedder, documents=kept, chosen=20)
+        retriever = TwoStageRetriever(documents=kept, chosen=20)
         expander = Expander(kept)
         results = []
         for question in self._questions:
@@ -294,9 +293,9 @@ class Tuner:
 
         pipeline = IngestPipeline(
             parse=parse,
-            make_chunker=partial(make_chunker, self._embedder),
+            make_chunker=make_chunker,
             summariser_of=always_extractive,
-            embedder=self._embedder,
+            embedders=Embedders(self._embedder),
             stores=LiveStores.of(store),
         )
         for document in self._documents:
@@ -304,7 +303,7 @@ class Tuner:
                 Source(document.id, document.name, document.id, Path(document.id)), target, report
             )
             kept.revisions[document.id] = pipeline.revision(target, document.id)
-        return Scope("tune", 1, store), await store.count(target.index(IndexKind.CHUNKS))
+        return Scope("tune", 1, store, self._embedder), await store.count(target.index(IndexKind.CHUNKS))
 
 
 def _score(

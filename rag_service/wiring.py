@@ -54,7 +54,7 @@ from ingest.runner import JobRunner
 from ingest.sandbox import parse_in_child
 from ingest.summarise import ExtractiveSummariser, LlmSummariser, Summariser, SummariserOf
 from ingest.sync import Syncer
-from models.embedders.base import Embedder
+from models.embedders.base import BUNDLED, Embedder, Embedders
 from models.http import ModelServer
 from models.llm.base import LLM
 from models.llm.detect import running_ollama_model
@@ -160,11 +160,11 @@ RERANK_MODELS: Mapping[str, Callable[[RerankerSettings], RerankModel]] = {
     "cross-encoder": _cross_encoder,
     "http": _http_reranker,
 }
-# For each embedder, from which score on a passage can hold the answer (benchmarks/refusal.py). Measured for
-# `bundled` on nine sets and small parts of them: no answerable question refused, of questions about something else
-# on average 88 % (English) and 67 % (Chinese), most in small knowledge bases; docs/benchmarks.md has them all.
+# For an embedder, by name, from which score on a passage can hold the answer (benchmarks/refusal.py). Measured on
+# nine sets and small parts of them: no answerable question refused, of questions about something else on average
+# 88 % (English) and 67 % (Chinese), most in small knowledge bases; docs/benchmarks.md has them all.
 SUPPORT: Mapping[str, Thresholds] = {
-    "bundled": Thresholds(coverage_weight=0.125, same_script=0.94, other_script=0.86),
+    BUNDLED: Thresholds(coverage_weight=0.125, same_script=0.94, other_script=0.86),
 }
 
 
@@ -319,12 +319,22 @@ async def engine_kind(s: LlmSettings) -> str:
 
 def make_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name. Loads nothing and asks nobody yet."""
-    embedder = EMBEDDERS[settings.embedder.kind](settings.embedder)
-    if settings.embedder.cache_mb == 0:
+    return _embedder(settings.embedder, settings)
+
+
+def make_embedders(settings: Settings) -> Embedders:
+    """That embedder, and the old one if the settings name it."""
+    older = [] if settings.old_embedder is None else [_embedder(settings.old_embedder, settings)]
+    return Embedders(make_embedder(settings), older)
+
+
+def _embedder(s: EmbedderSettings, settings: Settings) -> Embedder:
+    embedder = EMBEDDERS[s.kind](s)
+    if s.cache_mb == 0:
         return embedder
     from models.embedders.cached import CachedEmbedder
 
-    return CachedEmbedder(embedder, settings.embedding_cache_file, max_mb=settings.embedder.cache_mb)
+    return CachedEmbedder(embedder, settings.embedding_cache_file, max_mb=s.cache_mb)
 
 
 def make_rerank_model(settings: Settings) -> RerankModel | None:
@@ -341,10 +351,12 @@ def _reranker(settings: Settings, stack: AsyncExitStack) -> Reranker:
     return ModelReranker(model, pool=settings.reranker.pool)
 
 
-def make_support(settings: Settings) -> SupportCheck:
-    """Without thresholds measured for the embedder, it is the language model that refuses."""
-    thresholds = SUPPORT.get(settings.embedder.kind)
-    return CoverageAndCosine(thresholds) if thresholds else AnyPassage()
+def make_supports(embedders: Embedders) -> dict[str, SupportCheck]:
+    """By embedder. Without thresholds measured for it, it is the language model that refuses."""
+    return {
+        name: CoverageAndCosine(SUPPORT[name]) if name in SUPPORT else AnyPassage()
+        for name in embedders.names
+    }
 
 
 def make_prompts(settings: Settings) -> Prompts:
@@ -453,7 +465,7 @@ def make_chunker(embedder: Embedder, chunking: Chunking) -> Chunker:
 @asynccontextmanager
 async def _ground(
     settings: Settings,
-) -> AsyncIterator[tuple[Database, FileStore, LiveStores, Embedder]]:
+) -> AsyncIterator[tuple[Database, FileStore, LiveStores, Embedders]]:
     async with AsyncExitStack() as stack:
         database = Database(
             database_url(settings),
@@ -465,9 +477,9 @@ async def _ground(
         files.open()
         stores = make_stores(settings)
         stack.push_async_callback(stores.close)
-        embedder = make_embedder(settings)
-        stack.push_async_callback(embedder.close)
-        yield database, files, stores, embedder
+        embedders = make_embedders(settings)
+        stack.push_async_callback(embedders.close)
+        yield database, files, stores, embedders
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +490,7 @@ class ApiServices:
     database: Database
     files: FileStore
     stores: LiveStores
-    embedder: Embedder
+    embedders: Embedders
     llms: Mapping[str, LLM | None]
     generators: Mapping[str, Generator]
     rewriters: Mapping[str, Rewriter]
@@ -499,7 +511,7 @@ class ApiServices:
 async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
     """Everything the API needs, open; closed when the block ends."""
     async with (
-        _ground(settings) as (database, files, stores, embedder),
+        _ground(settings) as (database, files, stores, embedders),
         open_llms(settings) as llms,
         AsyncExitStack() as stack,
     ):
@@ -508,18 +520,16 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         prompts = make_prompts(settings)
         reranker = _reranker(settings, stack)
         documents = StoredDocuments(database)
-        retriever = TwoStageRetriever(
-            embedder=embedder, documents=documents, chosen=settings.retrieval.documents
-        )
+        retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
         answering = AnsweringPipeline(
             database=database,
-            router=KbRouter(embedder),
+            router=KbRouter(),
             narrower=Narrower(database),
             retriever=retriever,
-            overview=OverviewRetriever(embedder=embedder, documents=documents, retriever=retriever),
+            overview=OverviewRetriever(documents=documents, retriever=retriever),
             expander=Expander(documents),
             reranker=reranker,
-            support=make_support(settings),
+            supports=make_supports(embedders),
             prompts=prompts,
         )
         yield ApiServices(
@@ -527,7 +537,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             database=database,
             files=files,
             stores=stores,
-            embedder=embedder,
+            embedders=embedders,
             llms=llms,
             generators={
                 name: make_generator(settings.all_llms[name], llm, prompts) for name, llm in llms.items()
@@ -559,15 +569,15 @@ class WorkerServices:
 async def open_worker(settings: Settings, *, owner: str) -> AsyncIterator[WorkerServices]:
     """Everything a worker needs, open; closed when the block ends."""
     async with (
-        _ground(settings) as (database, files, stores, embedder),
+        _ground(settings) as (database, files, stores, embedders),
         _summarisers(settings) as summariser_of,
         AsyncExitStack() as stack,
     ):
         pipeline = IngestPipeline(
             parse=make_parse(settings),
-            make_chunker=partial(make_chunker, embedder),
+            make_chunker=make_chunker,
             summariser_of=summariser_of,
-            embedder=embedder,
+            embedders=embedders,
             stores=stores,
         )
         signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core.types import IndexKind, IndexName, Passage, Query
 from retrievers.fields import DeclaredField
 from stores.base import VectorStore
+
+if TYPE_CHECKING:  # the command line imports this module, and shall not load numpy
+    from models.embedders.base import Embedder
 
 
 class Mode(StrEnum):
@@ -26,14 +29,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to search: one knowledge base, maybe only some of its documents (None: all).
+    """Where to search: one generation of a knowledge base, maybe only some of its documents (None: all).
 
-    `description` is what routing compares with; `fields` may be named by questions.
+    `embedder` made its vectors. `description` is what routing compares with; `fields` may be named by questions.
     """
 
     kb_id: str
     generation: int
     store: VectorStore
+    embedder: Embedder
     document_ids: tuple[str, ...] | None = None
     kb_name: str = ""
     description: str = ""

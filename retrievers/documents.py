@@ -10,6 +10,7 @@ from core.db import documents
 from core.db.documents import Live
 from core.db.session import Database
 from core.types import ParsedDocument, Span
+from retrievers.base import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Place:
 
 
 class Documents(Protocol):
-    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
-        """Those of the documents that readers can find."""
+    async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
+        """Those of the documents that readers of this scope can find."""
         ...
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
@@ -41,9 +42,9 @@ class StoredDocuments:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
+    async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         async with self._database.transaction() as session:
-            return await documents.live(session, document_ids)
+            return await documents.live(session, document_ids, scope.generation)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:

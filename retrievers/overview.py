@@ -13,7 +13,6 @@ from pathlib import PurePath
 from core.errors import NotFound
 from core.text import question_terms, sentences, terms
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
-from models.embedders.base import Embedder
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
 from retrievers.two_stage import within
@@ -33,8 +32,7 @@ LONGEST_STRETCH = 200_000  # characters between a summary's first and last key s
 class OverviewRetriever:
     """Finds passages that stand for whole documents."""
 
-    def __init__(self, *, embedder: Embedder, documents: Documents, retriever: Retriever) -> None:
-        self._embedder = embedder
+    def __init__(self, *, documents: Documents, retriever: Retriever) -> None:
         self._documents = documents
         self._retriever = retriever
 
@@ -49,7 +47,7 @@ class OverviewRetriever:
             found = await self._summaries(question, scope)
         except NotFound:  # nothing was ever indexed here
             return []
-        live = await self._documents.live({hit.record.document_id for hit in found})
+        live = await self._documents.live(scope, {hit.record.document_id for hit in found})
         hits = [h for h in found if (d := live.get(h.record.document_id)) and d.revision == h.record.revision]
         names = {hit.record.document_id: live[hit.record.document_id].name for hit in hits}
         named = [hit for hit in hits if _is_named(question, names[hit.record.document_id], hit.record)]
@@ -63,7 +61,7 @@ class OverviewRetriever:
         index, store = scope.index(IndexKind.SUMMARIES), scope.store
         inside = within(scope.document_ids)
         where = And((Eq("position", 0), inside)) if inside else Eq("position", 0)
-        vector = (await self._embedder.embed_queries([question]))[0]
+        vector = (await scope.embedder.embed_queries([question]))[0]
         dense = await store.search_dense(index, vector, k=SEARCHED, where=where)
         lexical = await store.search_text(index, question_terms(question), k=SEARCHED, where=where)
         near = {hit.record.id for hit in dense}
@@ -76,7 +74,7 @@ class OverviewRetriever:
         total = await scope.store.count(index, where=And(of_document))
         if total < 2:
             return []
-        vector = (await self._embedder.embed_queries([record.text]))[0]
+        vector = (await scope.embedder.embed_queries([record.text]))[0]
         hits = await scope.store.search_dense(index, vector, k=total, where=And(of_document))
         parts = sorted((hit for hit in hits if hit.record.position), key=lambda hit: hit.record.position)
         return parts[:ABOUT_SECTIONS]

@@ -36,22 +36,22 @@ class Routed:
 class KbRouter:
     """Asks the summary index of every knowledge base, and compares."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._descriptions: dict[str, Vector] = {}
+    def __init__(self) -> None:
+        self._descriptions: dict[tuple[str, str], Vector] = {}
 
     async def route(self, question: str, scopes: Sequence[Scope]) -> Routed:
         """At most `MOST_CHOSEN` of the scopes; none where none holds anything.
 
         One whose store cannot be asked is left out and named; raises its error if none can be asked.
         """
-        vector = (await self._embedder.embed_queries([question]))[0]
+        embedders = {scope.embedder.name: scope.embedder for scope in scopes}
+        vectors = {name: (await each.embed_queries([question]))[0] for name, each in embedders.items()}
         words = set(question_terms(question))
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(scope: Scope) -> float | None:
             async with gate:
-                return await self._score(vector, words, scope)
+                return await self._score(vectors[scope.embedder.name], words, scope)
 
         answers = await asyncio.gather(*(ask(scope) for scope in scopes), return_exceptions=True)
         failed = []
@@ -80,14 +80,15 @@ class KbRouter:
             return None
         cosines = [2 * hit.score - 1 for hit in dense]
         if scope.description:
-            cosines.append(float(await self._described(scope.description) @ vector))
+            cosines.append(float(await self._described(scope.description, scope.embedder) @ vector))
         texts = [scope.description, *(hit.record.indexed_text for hit in [*dense, *lexical])]
         covered = max(len(words.intersection(terms(text))) for text in texts) / max(len(words), 1)
         return max(cosines) + COVERAGE_WEIGHT * covered
 
-    async def _described(self, description: str) -> Vector:
-        if description not in self._descriptions:
+    async def _described(self, description: str, embedder: Embedder) -> Vector:
+        key = embedder.name, description
+        if key not in self._descriptions:
             if len(self._descriptions) >= REMEMBERED:
                 self._descriptions.clear()
-            self._descriptions[description] = (await self._embedder.embed_passages([description]))[0]
-        return self._descriptions[description]
+            self._descriptions[key] = (await embedder.embed_passages([description]))[0]
+        return self._descriptions[key]

@@ -71,8 +71,7 @@ class _Chosen:
 class TwoStageRetriever:
     """Searches the two indexes of a knowledge base by vector and by keyword, and fuses what it finds."""
 
-    def __init__(self, *, embedder: Embedder, documents: Documents, chosen: int) -> None:
-        self._embedder = embedder
+    def __init__(self, *, documents: Documents, chosen: int) -> None:
         self._documents = documents
         self._most_chosen = chosen  # documents that the summary stage chooses
 
@@ -81,7 +80,7 @@ class TwoStageRetriever:
     ) -> Retrieved:
         if scope.document_ids == ():
             return Retrieved((), {"candidates": 0})
-        vectors = await self._vectors(query)
+        vectors = await _vectors(query, scope.embedder)
         found = await asyncio.gather(
             *(
                 self._search(text, vector, scope, mode=mode, pool=pool, recursive=recursive)
@@ -95,14 +94,6 @@ class TwoStageRetriever:
                 best[passage.record.id] = passage
         ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))[:pool]
         return Retrieved(tuple(ranked), {"candidates": len(best), "mode": mode.value, "recursive": recursive})
-
-    async def _vectors(self, query: Query) -> Sequence[Vector]:
-        """One for each search; with an imagined passage, between the question and it (the mean, as HyDE has it)."""
-        vectors = list(await self._embedder.embed_queries(query.searches))
-        if query.imagined:
-            between = vectors[0] + (await self._embedder.embed_passages([query.imagined]))[0]
-            vectors[0] = between / float((between @ between) ** 0.5)
-        return vectors
 
     async def _search(
         self, text: str, vector: Vector, scope: Scope, *, mode: Mode, pool: int, recursive: bool
@@ -155,7 +146,7 @@ class TwoStageRetriever:
             chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
             dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen.where)
             records = [hit.record for hit in [*dense, *lexical]]
-            live = await self._documents.live({record.document_id for record in records})
+            live = await self._documents.live(scope, {record.document_id for record in records})
             doubtful = {
                 r.document_id: live[r.document_id].revision
                 for r in records
@@ -224,6 +215,15 @@ class TwoStageRetriever:
             )
             scores |= {hit.record.id: hit.score for hit in hits}
         return {record.id: scores.get(record.id, 0.0) for record in records}
+
+
+async def _vectors(query: Query, embedder: Embedder) -> Sequence[Vector]:
+    """One for each search; with an imagined passage, between the question and it (the mean, as HyDE has it)."""
+    vectors = list(await embedder.embed_queries(query.searches))
+    if query.imagined:
+        between = vectors[0] + (await embedder.embed_passages([query.imagined]))[0]
+        vectors[0] = between / float((between @ between) ** 0.5)
+    return vectors
 
 
 def _sections(

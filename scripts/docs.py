@@ -172,7 +172,10 @@ def settings_page() -> str:
 
 def _group(field: FieldInfo) -> type[BaseModel] | None:
     """The group of settings that a field is, or of which it holds one for each name; None for a setting."""
-    last: Any = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else field.annotation
+    kind: Any = field.annotation
+    if get_origin(kind) is UnionType:
+        kind = get_args(kind)[0]  # of a group that need not be there
+    last: Any = get_args(kind)[-1] if get_origin(kind) is dict else kind
     return last if isinstance(last, type) and issubclass(last, BaseModel) else None
 
 

@@ -6,11 +6,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, delete, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, Text, and_, case, delete, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db.models import Document, DocumentStatus, DocumentText, Job, JobKind, JobStatus
+from core.db.models import (
+    Document,
+    DocumentGeneration,
+    DocumentStatus,
+    DocumentText,
+    Job,
+    JobKind,
+    JobStatus,
+    KnowledgeBase,
+)
 from core.errors import NotFound
 from core.types import Page, ParsedDocument, Section, Span
 
@@ -71,6 +80,12 @@ async def ready(session: AsyncSession, kb_id: str) -> list[Document]:
     return list((await session.execute(query)).scalars())
 
 
+async def lock_all(session: AsyncSession, kb_id: str) -> None:
+    """Until the transaction ends, nobody else changes or deletes documents of the knowledge base."""
+    query = select(Document.id).where(Document.kb_id == kb_id).order_by(Document.id)
+    await session.execute(query.with_for_update())
+
+
 async def batch(session: AsyncSession, kb_id: str, *, after: str, limit: int) -> list[Document]:
     """All documents, whatever their status, in the order of their ids: those behind the id `after`."""
     query = select(Document).where(Document.kb_id == kb_id, Document.id > after)
@@ -78,7 +93,7 @@ async def batch(session: AsyncSession, kb_id: str, *, after: str, limit: int) ->
 
 
 async def with_wrong_texts(session: AsyncSession, kb_id: str) -> set[str]:
-    """Ids of the documents that have not exactly one text: that of the revision that readers see."""
+    """Ids of the documents that lack the text of the revision that readers see, or have one of no generation."""
     of_kb = select(Document.id).where(Document.kb_id == kb_id)
     matching = exists().where(
         DocumentText.document_id == Document.id, DocumentText.revision == Document.live_revision
@@ -86,6 +101,7 @@ async def with_wrong_texts(session: AsyncSession, kb_id: str) -> set[str]:
     other = exists().where(
         DocumentText.document_id == Document.id,
         DocumentText.revision.is_distinct_from(Document.live_revision),
+        _of_no_other_generation(),
     )
     query = of_kb.where(or_(other, and_(Document.live_revision.is_not(None), ~matching)))
     return set((await session.execute(query)).scalars())
@@ -100,12 +116,25 @@ class Live:
     revision: str
 
 
-async def live(session: AsyncSession, document_ids: Collection[str]) -> dict[str, Live]:
-    """Those of the documents that can be found, with the revision that readers see."""
-    query = select(Document.id, Document.name, Document.live_revision).where(
-        Document.id.in_(document_ids), Document.live_revision.is_not(None)
+async def live(
+    session: AsyncSession, document_ids: Collection[str], generation: int | None = None
+) -> dict[str, Live]:
+    """Those of the documents that can be found, with the revision that readers see.
+
+    `generation`: the one that a question began with, though its knowledge base may have switched meanwhile.
+    """
+    revision: ColumnElement[str | None] = Document.live_revision.expression
+    if generation is not None:
+        revision = case((KnowledgeBase.generation == generation, revision), else_=DocumentGeneration.revision)
+    query = select(Document.id, Document.name, revision.label("revision")).where(
+        Document.id.in_(document_ids), revision.is_not(None)
     )
-    return {row.id: Live(row.id, row.name, row.live_revision) for row in await session.execute(query)}
+    if generation is not None:
+        of_it = and_(
+            DocumentGeneration.document_id == Document.id, DocumentGeneration.generation == generation
+        )
+        query = query.join(KnowledgeBase).outerjoin(DocumentGeneration, of_it)
+    return {row.id: Live(row.id, row.name, row.revision) for row in await session.execute(query)}
 
 
 async def searchable(session: AsyncSession, kb_id: str) -> list[Live]:
@@ -187,18 +216,33 @@ def _parsed(text: str, title: str | None, pages: list[Any], sections: list[Any])
     )
 
 
-async def has_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> bool:
-    query = select(DocumentText.revision).where(
-        DocumentText.document_id == document_id, DocumentText.revision != keep_revision
+def _other_texts(document_id: str, keep_revision: str) -> ColumnElement[bool]:
+    """Texts of revisions that are in no generation: neither this one nor that of another."""
+    return and_(
+        DocumentText.document_id == document_id,
+        DocumentText.revision != keep_revision,
+        _of_no_other_generation(),
     )
+
+
+def _of_no_other_generation() -> ColumnElement[bool]:
+    return ~exists().where(
+        DocumentGeneration.document_id == DocumentText.document_id,
+        DocumentGeneration.revision == DocumentText.revision,
+    )
+
+
+async def has_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> bool:
+    query = select(DocumentText.revision).where(_other_texts(document_id, keep_revision))
     return (await session.execute(query.limit(1))).scalar_one_or_none() is not None
 
 
 async def drop_other_texts(session: AsyncSession, document_id: str, keep_revision: str) -> None:
+    """Forget the texts of the document's revisions but this one, and those that are in another generation."""
     await session.execute(
-        delete(DocumentText).where(
-            DocumentText.document_id == document_id, DocumentText.revision != keep_revision
-        )
+        delete(DocumentText)
+        .where(_other_texts(document_id, keep_revision))
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus, KnowledgeBase
+from core.db.models import BUILDS, OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus, KnowledgeBase
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
 BUSY_DELAY = timedelta(seconds=1)
+SWITCHING = "switching"  # the stage of a job that has built a generation and waits to show it
 
 
 class LeaseLost(RagError):
@@ -90,7 +91,8 @@ async def claim(
     """Take the job if it is due; None if it is not to be had.
 
     Jobs of one document never run at the same time, and a job of a whole knowledge base runs alone in it;
-    at most `per_kb` documents of one (0: any number) are read at a time, and none of one that is paused.
+    at most `per_kb` documents of one (0: any number) are read at a time, and none of one that is paused or about
+    to switch to another generation.
     A job that has to wait for that becomes due again after `BUSY_DELAY`.
     """
     job = await session.get(Job, job_id)
@@ -121,11 +123,12 @@ async def claim(
 
 async def _may_begin(session: AsyncSession, per_kb: int) -> ColumnElement[bool]:
     """Whether a job may begin beside those that run now."""
-    query = select(Job.kb_id, Job.kind, Job.document_id).where(
+    query = select(Job.kb_id, Job.kind, Job.document_id, Job.stage).where(
         Job.status == JobStatus.RUNNING, Job.lease_until >= func.clock_timestamp()
     )
     running = (await session.execute(query)).all()
     whole = {job.kb_id for job in running if job.kind in WHOLE_KB}
+    switching = {job.kb_id for job in running if job.kind in BUILDS and job.stage == SWITCHING}
     read = Counter(job.kb_id for job in running if job.kind == JobKind.INGEST)
     full = {kb_id for kb_id, number in read.items() if per_kb and number >= per_kb}
     read_now = {job.document_id for job in running if job.document_id is not None}
@@ -137,7 +140,7 @@ async def _may_begin(session: AsyncSession, per_kb: int) -> ColumnElement[bool]:
         or_(
             Job.kind != JobKind.INGEST,
             Job.cancelling,
-            and_(Job.kb_id.not_in(full), Job.kb_id.not_in(paused)),
+            and_(Job.kb_id.not_in(full), Job.kb_id.not_in(paused), Job.kb_id.not_in(switching)),
         ),
     )
 
@@ -176,14 +179,49 @@ async def begin(session: AsyncSession, job: Job, *, owner: str, lease: timedelta
 
 
 async def others_run(session: AsyncSession, kb_id: str) -> bool:
-    """Whether a worker holds a job of the knowledge base."""
+    """Whether a worker holds a job of the knowledge base that changes what readers see.
+
+    Those that build another generation do not, before they switch; and they do not switch while the API reads.
+    """
     query = exists().where(
         Job.kb_id == kb_id,
-        Job.kind.not_in(OF_THE_API),
+        Job.kind.not_in([*OF_THE_API, *BUILDS]),
         Job.status == JobStatus.RUNNING,
         Job.lease_until >= func.clock_timestamp(),
     )
     return bool((await session.execute(select(query))).scalar_one())
+
+
+async def forbids_switch(session: AsyncSession, kb_id: str) -> bool:
+    """Whether a document is being read, or all of the knowledge base, in the generation that readers see.
+
+    A job whose worker fell silent counts: until another has it, that worker may still be at it.
+    """
+    query = exists().where(
+        Job.kb_id == kb_id, Job.kind.in_([JobKind.INGEST, *WHOLE_KB]), Job.status == JobStatus.RUNNING
+    )
+    return bool((await session.execute(select(query))).scalar_one())
+
+
+async def others_wait(session: AsyncSession, job_id: str, *, per_kb: int) -> bool:
+    """Whether another job could begin now."""
+    query = exists().where(Job.id != job_id, _due(), await _may_begin(session, per_kb))
+    return bool((await session.execute(select(query))).scalar_one())
+
+
+async def give_back(session: AsyncSession, job_id: str, *, owner: str) -> None:
+    """Let other jobs have their turn, as if this one had not been tried; raises `LeaseLost`."""
+    await _update_held(
+        session,
+        job_id,
+        owner,
+        status=JobStatus.QUEUED,
+        attempts=Job.attempts - 1,
+        run_after=func.clock_timestamp(),
+        signalled_at=None,
+        lease_owner=None,
+        lease_until=None,
+    )
 
 
 async def extend(session: AsyncSession, job_id: str, *, owner: str, lease: timedelta) -> None:
@@ -459,11 +497,11 @@ async def is_whole_kb_open(session: AsyncSession, kb_id: str) -> bool:
     return bool((await session.execute(select(query))).scalar_one())
 
 
-async def open_of_kb(session: AsyncSession, kb_id: str, kind: str) -> Job | None:
-    """The newest job of this kind that waits or runs for the knowledge base, or None."""
+async def open_of_kb(session: AsyncSession, kb_id: str, *kinds: str) -> Job | None:
+    """The newest job of these kinds that waits or runs for the knowledge base, or None."""
     query = (
         select(Job)
-        .where(Job.kb_id == kb_id, Job.kind == kind, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .where(Job.kb_id == kb_id, Job.kind.in_(kinds), Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
         .order_by(Job.created_at.desc())
         .limit(1)
     )

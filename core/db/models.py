@@ -46,7 +46,9 @@ class KnowledgeBase(Base):
     copies: Mapped[list[str]] = mapped_column(server_default=text("'{}'::varchar[]"))
     embedder: Mapped[str]
     dim: Mapped[int]
-    generation: Mapped[int] = mapped_column(server_default="1")
+    generation: Mapped[int] = mapped_column(server_default="1")  # the one that readers see
+    newest_generation: Mapped[int] = mapped_column(server_default="1")  # numbers are never used again
+    other_generation: Mapped[Json | None]  # `core.db.generations.Generation`
     settings: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     paused: Mapped[bool] = mapped_column(server_default=text("false"))  # documents wait to be read
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -99,6 +101,24 @@ class Document(Base):
         Index("ix_documents_sha256", "sha256"),
         Index("ix_documents_live_sha256", "live_sha256"),
     )
+
+
+class DocumentGeneration(Base):
+    """What a document is in the generation of its knowledge base that readers do not see."""
+
+    __tablename__ = "document_generations"
+
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    revision: Mapped[str]
+    title: Mapped[str | None]
+    language: Mapped[str | None]
+    pages: Mapped[int | None]
+    characters: Mapped[int | None]
+    chunks: Mapped[int | None]
+    summaries: Mapped[int | None]
+    summary: Mapped[str | None]
 
 
 class DocumentText(Base):
@@ -167,6 +187,9 @@ class JobKind(StrEnum):
     BACKUP_KB = "backup-kb"
     EXPORT_KB = "export-kb"
     SYNC_SOURCE = "sync-source"
+    REBUILD_KB = "rebuild-kb"
+    ROLLBACK_KB = "rollback-kb"
+    DROP_GENERATION = "drop-generation"
 
 
 # Jobs that the API itself does, to keep a knowledge base still while it reads all of it (`ingest.hold`).
@@ -178,9 +201,20 @@ CAN_BE_CANCELLED = (
     JobKind.DROP_COPY,
     JobKind.RESTORE_KB,
     JobKind.SYNC_SOURCE,
+    JobKind.REBUILD_KB,
+    JobKind.ROLLBACK_KB,
 )
+# Jobs that bring the generation that readers do not see up to date and switch to it. Others go on meanwhile.
+BUILDS = (JobKind.REBUILD_KB, JobKind.ROLLBACK_KB)
 # Jobs of a whole knowledge base: no other job of it runs beside them.
-WHOLE_KB = (JobKind.DELETE_KB, JobKind.MOVE_KB, JobKind.DROP_COPY, JobKind.RESTORE_KB, *OF_THE_API)
+WHOLE_KB = (
+    JobKind.DELETE_KB,
+    JobKind.MOVE_KB,
+    JobKind.DROP_COPY,
+    JobKind.RESTORE_KB,
+    JobKind.DROP_GENERATION,
+    *OF_THE_API,
+)
 
 
 class JobStatus(StrEnum):

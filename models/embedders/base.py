@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import Conflict
+
+BUNDLED = "multilingual-e5-small-q4"
 
 
 class Embedder(Protocol):
@@ -54,11 +56,32 @@ def recipe(kind: str, model: str, query_prefix: str, passage_prefix: str) -> str
     return f"{kind}:{model}{prefixes}"
 
 
-def refuse_other_embedder(made_with: str, embedder: Embedder) -> None:
-    """Raises `Conflict` if a knowledge base's vectors are not those of the embedder there is now."""
-    if made_with != embedder.name:
-        raise Conflict(
-            f"This knowledge base was made with the embedder {made_with}, the service now has {embedder.name}; "
-            "their vectors do not compare.",
-            hint="Set RAG_EMBEDDER__KIND and RAG_EMBEDDER__MODEL back, or make a new knowledge base.",
-        )
+class Embedders:
+    """The embedders there are: `current` makes the vectors of what is new, those of `older` are still searched with."""
+
+    def __init__(self, current: Embedder, older: Sequence[Embedder] = ()) -> None:
+        self.current, self.older = current, tuple(older)
+        self._by_name = {embedder.name: embedder for embedder in [*older, current]}
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._by_name.keys()
+
+    def of(self, name: str) -> Embedder:
+        """The embedder of this name. Raises `Conflict` if vectors of none that there is compare with its."""
+        if name not in self._by_name:
+            there_are = " and ".join(self._by_name)
+            raise Conflict(
+                f"This knowledge base was made with the embedder {name}, the service now has {there_are}; "
+                "their vectors do not compare.",
+                hint="Name that embedder in RAG_OLD_EMBEDDER__KIND and …__MODEL, to search with it; or build the "
+                "knowledge base anew: `rag-service kb rebuild NAME`.",
+            )
+        return self._by_name[name]
+
+    def of_or_current(self, name: str) -> Embedder:
+        return self._by_name.get(name, self.current)
+
+    async def close(self) -> None:
+        for embedder in (self.current, *self.older):
+            await embedder.close()

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ModelError
+from models.embedders.base import BUNDLED
 from models.embedders.e5_graph import e5_graph
 from models.embedders.e5_weights import E5Weights, Vocabulary, find_weights, rows_of
 
@@ -64,7 +65,7 @@ class BundledEmbedder:
     Sources: https://arxiv.org/abs/2402.05672 (the prefixes "query: " and "passage: " come from there).
     """
 
-    name = "multilingual-e5-small-q4"
+    name = BUNDLED
     max_tokens = MAX_TOKENS
 
     def __init__(self, threads: int = 1) -> None:

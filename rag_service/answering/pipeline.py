@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
@@ -144,7 +144,7 @@ class AnsweringPipeline:
         overview: OverviewRetriever,
         reranker: Reranker,
         expander: Expander,
-        support: SupportCheck,
+        supports: Mapping[str, SupportCheck],
         prompts: Prompts,
     ) -> None:
         self._database = database
@@ -154,7 +154,7 @@ class AnsweringPipeline:
         self._overview = overview
         self._reranker = reranker
         self._expander = expander
-        self._support = support
+        self._supports = supports  # by embedder
         self._prompts = prompts
 
     async def search(self, ask: Ask, trace: Trace) -> list[Passage]:
@@ -356,11 +356,20 @@ class AnsweringPipeline:
     def _supported(self, finding: _Finding) -> bool:
         """Whether a search that asks what the user asked found what can answer it."""
         if len(finding.rankings) == 1:
-            return self._support.supported(finding.query.standalone, finding.passages)
+            return self._support(finding.query.standalone, finding.passages, finding.scopes)
         return any(
-            self._support.supported(search.query.standalone, ranking.passages[: finding.ask.top_k])
+            self._support(search.query.standalone, ranking.passages[: finding.ask.top_k], finding.scopes)
             for ranking in finding.rankings
             if (search := ranking.search).asks
+        )
+
+    def _support(self, question: str, passages: Sequence[Passage], scopes: Sequence[Scope]) -> bool:
+        """Similarities mean what the embedder of their knowledge base makes them mean."""
+        return any(
+            self._supports[scope.embedder.name].supported(
+                question, [passage for passage in passages if passage.kb == scope.kb_name]
+            )
+            for scope in scopes
         )
 
     async def _route(self, query: Query, ask: Ask, trace: Trace) -> tuple[Scope, ...]:
@@ -410,7 +419,7 @@ class AnsweringPipeline:
             return []
         with trace.stage("overview", inputs=len(scopes)) as stage:
             passages = [p for scope in scopes for p in await self._overview.retrieve(asked, scope)]
-            if asked.kind == Kind.WHICH and not self._support.supported(asked.topic, passages):
+            if asked.kind == Kind.WHICH and not self._support(asked.topic, passages, scopes):
                 passages = []
             stage.outputs = len(passages)
             stage.notes = {"kind": asked.kind.value, "topic": asked.topic}

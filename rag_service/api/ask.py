@@ -15,7 +15,6 @@ from core.db import conversations, kbs
 from core.db.models import ApiKey, KnowledgeBase
 from core.errors import Conflict, Unavailable
 from core.types import Citation, Passage
-from models.embedders.base import refuse_other_embedder
 from models.llm.sampling import SamplingParams
 from rag_service.answering.citations import CitedText
 from rag_service.answering.pipeline import Answer, Ask, Step
@@ -224,12 +223,13 @@ async def read_history(
 
 
 async def make_scope(services: ApiServices, kb: KnowledgeBase) -> Scope:
-    """Where a question to this knowledge base is searched for. Raises `Conflict` if it has another embedder."""
-    refuse_other_embedder(kb.embedder, services.embedder)
+    """Where a question to this knowledge base is searched for. Raises `Conflict` if its embedder is not there."""
+    embedder = services.embedders.of(kb.embedder)
     return Scope(
         kb.id,
         kb.generation,
         await services.stores.get(kb.store),
+        embedder,
         kb_name=kb.name,
         description=kb.description,
         fields=declared(kb.settings.get("fields", ())),
@@ -314,7 +314,7 @@ async def reachable_kbs(services: ApiServices, named: Sequence[str] | None) -> l
             return [await kbs.by_name(session, name) for name in dict.fromkeys(named)]
         found = await kbs.page(session, limit=MOST_ROUTED, after=None)
     connected = services.stores.kinds
-    usable = [kb for kb in found if kb.store in connected and kb.embedder == services.embedder.name]
+    usable = [kb for kb in found if kb.store in connected and kb.embedder in services.embedders.names]
     if not usable:
         raise Conflict(
             "There is no knowledge base that could be searched.", hint="POST /api/v1/kbs makes one."

@@ -127,13 +127,15 @@ async def _new_kb(
     services: ApiServices, saved: SavedKb, name: str | None, store: str | None, *, reread: bool
 ) -> KnowledgeBase:
     """The row, hidden. Raises what is wrong with it before anything is stored."""
-    embedder, dim = services.embedder.name, await services.embedder.dimension()
-    if not reread and (saved.embedder, saved.dim) != (embedder, dim):
+    embedders = services.embedders
+    embedder = embedders.current if reread else embedders.of_or_current(saved.embedder)
+    dim = await embedder.dimension()
+    if not reread and (saved.embedder, saved.dim) != (embedder.name, dim):
         raise Conflict(
             f"The backup was made with the embedder {saved.embedder} ({saved.dim} numbers), the service now has "
-            f"{embedder} ({dim}); their vectors do not compare.",
-            hint="Set RAG_EMBEDDER__KIND and RAG_EMBEDDER__MODEL to it, or restore with `reread`, which reads all "
-            "originals again.",
+            f"{embedder.name} ({dim}); their vectors do not compare.",
+            hint="Set RAG_EMBEDDER__KIND and RAG_EMBEDDER__MODEL to it (or RAG_OLD_EMBEDDER__…), or restore with "
+            "`reread`, which reads all originals again.",
         )
     kind = store or services.settings.store.kind
     (await services.stores.chosen(kind)).refuse_dimension(dim)
@@ -152,7 +154,7 @@ async def _new_kb(
         name=name or saved.name,
         description=saved.description,
         store=kind,
-        embedder=embedder,
+        embedder=embedder.name,
         dim=dim,
         generation=1,
         settings=saved.settings,

@@ -18,7 +18,6 @@ from core.db.models import Document
 from core.errors import BadRequest, InvalidValue, NotFound, RagError
 from ingest.archive import ArchiveLimits, is_archive
 from ingest.intake import OF_FOLDER, Accepted, clean_name
-from models.embedders.base import refuse_other_embedder
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
@@ -79,7 +78,7 @@ async def upload(
     """
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb)
-    refuse_other_embedder(found.embedder, services.embedder)
+    services.embedders.of(found.embedder)  # else nothing can be read into it
     kb_id = found.id
     limits = services.settings.server
     try:

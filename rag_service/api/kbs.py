@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
 
-from core.db import jobs, kbs
+from core.db import generations, jobs, kbs
 from core.db.models import KnowledgeBase
 from ingest.chunkers.base import Chunking
 from models.llm.sampling import SamplingParams
@@ -24,6 +24,19 @@ from retrievers.structure import StructureChoice
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
 
 
+def _other_generation(kb: KnowledgeBase) -> schemas.Generation | None:
+    beside = generations.other(kb)
+    if beside is None:
+        return None
+    return schemas.Generation(
+        number=beside.number,
+        embedder=beside.embedder,
+        dimensions=beside.dim,
+        chunking=Chunking.of_kb(beside.cutting),
+        complete=beside.complete,
+    )
+
+
 def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
     return schemas.Kb(
         id=kb.id,
@@ -34,6 +47,8 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         copies=kb.copies,
         embedder=kb.embedder,
         dimensions=kb.dim,
+        generation=kb.generation,
+        other_generation=_other_generation(kb),
         chunking=Chunking.of_kb(kb.settings),
         structure=StructureChoice.model_validate(kb.settings.get("structure", {})),
         refine=RefineChoice.model_validate(kb.settings.get("refine", {})),
@@ -71,7 +86,9 @@ async def list_kbs(
 @router.post("", status_code=201)
 async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> schemas.Kb:
     """Make a knowledge base. Its store must be one that the service is connected to."""
-    kb = await new_kb(services.settings, services.embedder, name=body.name, description=body.description)
+    kb = await new_kb(
+        services.settings, services.embedders.current, name=body.name, description=body.description
+    )
     if body.store is not None:
         kb.store = body.store
     store = await services.stores.chosen(kb.store)
@@ -87,7 +104,8 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
 def _set_options(services: ApiServices, kb: KnowledgeBase, body: schemas.KbOptions) -> None:
     """Keep what the request says about cutting and searching; what it does not say stays."""
     if body.chunking is not None:
-        make_chunker(services.embedder, body.chunking)  # raises what is wrong before anything is read
+        embedder = services.embedders.of_or_current(kb.embedder)
+        make_chunker(embedder, body.chunking)  # raises what is wrong before anything is read
     options = body.model_dump(
         mode="json", include={"chunking", "structure", "refine", "fields"}, exclude_none=True
     )
@@ -136,6 +154,58 @@ async def reread_kb(services: Services, _: AdminKey, kb: str, after: BackgroundT
         count = await services.intake.reread(session, found)
     after.add_task(services.signals.sweep)
     return schemas.Reread(documents=count)
+
+
+@router.post("/{kb}/rebuild", status_code=202)
+async def rebuild_kb(
+    services: Services, _: AdminKey, kb: str, body: schemas.KbRebuild, after: BackgroundTasks
+) -> schemas.Job:
+    """Build another generation, with the service's embedder and this way of cutting, and switch to it when it is whole.
+
+    Questions, uploads and deletions go on meanwhile in the one that is there. It is kept: `…/rollback` goes back to it,
+    `DELETE …/generations/{number}` deletes it. If a document cannot be read anew, the job fails and nothing switches.
+    """
+    embedder = services.embedders.current
+    dim = await embedder.dimension()
+    async with services.database.transaction() as session:
+        lies_in = (await kbs.by_name(session, kb)).store
+    (await services.stores.get(lies_in)).refuse_dimension(dim)
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        chunking = body.chunking or Chunking.of_kb(found.settings)
+        make_chunker(embedder, chunking)  # raises what is wrong with it before any work
+        cutting = {"chunking": chunking.model_dump(mode="json")}
+        job = await services.intake.rebuild_kb(
+            session, found, embedder=embedder.name, dim=dim, cutting=cutting
+        )
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
+
+
+@router.post("/{kb}/rollback", status_code=202)
+async def rollback_kb(services: Services, _: AdminKey, kb: str, after: BackgroundTasks) -> schemas.Job:
+    """Go back to the generation that the last switch kept. Documents that changed since are read for it first; then it
+    switches, and keeps the one that readers saw till now."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        job = await services.intake.roll_back_kb(session, found)
+        beside = generations.other(found)
+        if beside is not None:
+            services.embedders.of(beside.embedder)  # else it could not be searched
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
+
+
+@router.delete("/{kb}/generations/{number}", status_code=202)
+async def drop_generation(
+    services: Services, _: AdminKey, kb: str, number: int, after: BackgroundTasks
+) -> schemas.Job:
+    """Delete the generation that readers do not see."""
+    async with services.database.transaction() as session:
+        found = await kbs.by_name(session, kb, lock=True)
+        job = await services.intake.drop_generation(session, found, number)
+    after.add_task(services.signals.sweep)
+    return job_schema(job)
 
 
 @router.post("/{kb}/move", status_code=202)

@@ -48,7 +48,8 @@ async def preview_chunks(
         parsed, name = await _parsed(services, file)
     else:
         parsed, name = await _stored(services, found.id, document_id or "")
-    made = await preview(parsed, wanted, services.embedder, title=parsed.title or Path(name).stem)
+    embedder = services.embedders.of_or_current(found.embedder)
+    made = await preview(parsed, wanted, embedder, title=parsed.title or Path(name).stem)
     return schemas.ChunkPreview(
         chunking=wanted,
         name=made.chunker.name,

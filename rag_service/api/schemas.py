@@ -170,6 +170,22 @@ class KbUpdate(KbOptions, KbAnswering):
     description: str | None = Field(None, max_length=2000)
 
 
+class KbRebuild(Request):
+    chunking: Chunking | None = Field(None, description="How to cut documents; null: as they are cut now.")
+
+
+class Generation(BaseModel):
+    """A generation that readers do not see."""
+
+    number: int = Field(examples=[2])
+    embedder: str = Field(examples=["multilingual-e5-small-q4"])
+    dimensions: int = Field(examples=[384])
+    chunking: Chunking
+    complete: bool = Field(
+        description="It was seen before: `…/rollback` shows it again. Else it is being built."
+    )
+
+
 class KbMove(Request):
     store: str = Field(max_length=32, description="Where to.", examples=["redis"])
 
@@ -183,6 +199,10 @@ class Kb(BaseModel):
     copies: list[str] = Field(description="Stores that it moved away from and that still hold a copy.")
     embedder: str = Field(examples=["multilingual-e5-small-q4"])
     dimensions: int = Field(examples=[384])
+    generation: int = Field(description="Which build of it readers see.")
+    other_generation: Generation | None = Field(
+        description="Another that is being built, or that was seen before."
+    )
     chunking: Chunking
     structure: StructureChoice
     refine: RefineChoice
@@ -413,6 +433,9 @@ class Job(BaseModel):
         "backup-kb",
         "export-kb",
         "sync-source",
+        "rebuild-kb",
+        "rollback-kb",
+        "drop-generation",
     ]
     document_id: str | None
     document_name: str | None
@@ -424,7 +447,7 @@ class Job(BaseModel):
         examples=["embedding"],
         description="waiting, parsing, chunking, summarising, embedding, indexing, finished; of a move: copying, "
         "comparing; of a restoration: restoring; of a backup or export: documents, chunks, summaries, finishing; "
-        "of a source: fetching",
+        "of a source: fetching; of a rebuild or rollback: building, switching",
     )
     done: int = Field(description="Units of the stage that are done (chunks while embedding).")
     total: int

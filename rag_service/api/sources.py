@@ -9,7 +9,6 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 
 from core.db import kbs, sources
 from core.db.models import Source
-from models.embedders.base import refuse_other_embedder
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
@@ -42,7 +41,7 @@ async def add_source(
     url = str(services.fetcher.allowed.check(body.url))
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb)
-        refuse_other_embedder(found.embedder, services.embedder)
+        services.embedders.of(found.embedder)  # else nothing can be read into it
         source = Source(
             id=uuid.uuid4().hex[:12], kb_id=found.id, kind=body.kind, url=url, interval_s=body.interval_s
         )

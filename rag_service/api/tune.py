@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse
 from core.db import kbs
 from core.errors import Conflict, InvalidValue
 from ingest.chunkers.base import Chunking
+from models.embedders.base import Embedder
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, Services
 from rag_service.api.errors import problem_of
@@ -47,21 +48,23 @@ async def tune_kb(services: Services, _: AdminKey, kb: str, body: schemas.TuneRe
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb)
     own = Chunking.of_kb(found.settings)
+    embedder = services.embedders.of_or_current(found.embedder)
     candidates = body.candidates or list(dict.fromkeys([own, *CANDIDATES]))
     for candidate in candidates:
-        make_chunker(services.embedder, candidate)  # raises what is wrong with it before any work
+        make_chunker(embedder, candidate)  # raises what is wrong with it before any work
     if services.tuning.locked():
         raise Conflict("A knowledge base is being tuned already.", hint="Try again when it is done.")
     first = {question.document for question in body.questions or () if question.document}
     among = await sampled(services.database, found.id, body.sample_characters, first=first)
     if not among:
         raise InvalidValue("The knowledge base has no documents to try on.", hint="Upload some first.")
-    events = _events(services, among, candidates, body)
+    events = _events(services, embedder, among, candidates, body)
     return EventSourceResponse(events, ping=15)  # type: ignore[return-value]
 
 
 async def _events(
     services: ApiServices,
+    embedder: Embedder,
     among: list[TuneDocument],
     candidates: list[Chunking],
     body: schemas.TuneRequest,
@@ -74,7 +77,7 @@ async def _events(
                 documents=len(among), questions=len(questions), questions_by=by
             ))  # fmt: skip
             measured: list[Measured] = []
-            tuner = Tuner(among, questions, services.embedder)
+            tuner = Tuner(among, questions, embedder)
             async with aclosing(tuner.measure(candidates, seconds=until - time.monotonic())) as results:
                 async for result in results:
                     measured.append(result)

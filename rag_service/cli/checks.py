@@ -17,12 +17,14 @@ from pydantic import SecretStr
 import migrations
 from core.errors import DatabaseUnavailable, ModelError, RagError, SettingsError, Unavailable
 from core.settings import DEFAULT_LLM, Settings, load_settings
+from models.embedders.base import Embedder
 from rag_service.local.postgres import EmbeddedPostgres, make_data_dir
 from rag_service.probe import report
 from rag_service.wiring import (
     celery_broker,
     database_url,
     make_embedder,
+    make_embedders,
     make_prompts,
     make_stores,
     open_llms,
@@ -53,7 +55,9 @@ def examine() -> Iterator[Finding]:
     yield _find("data folder", partial(_data_folder, settings))
     with ExitStack() as stack:
         yield from _database_side(settings, stack)
-    yield _find("embedder", lambda: asyncio.run(_embedder(settings)))
+    yield _find("embedder", lambda: asyncio.run(_tried(make_embedder(settings))))
+    for older in make_embedders(settings).older:
+        yield _find("old embedder", partial(asyncio.run, _tried(older)))
     yield _find("language model", lambda: asyncio.run(_llm(settings)))
     yield _find("prompt template", partial(_template, settings))
 
@@ -201,8 +205,7 @@ def _queue_in_database(settings: Settings) -> str:
     return "in the database"
 
 
-async def _embedder(settings: Settings) -> str:
-    embedder = make_embedder(settings)
+async def _tried(embedder: Embedder) -> str:
     try:
         vectors = await embedder.embed_queries(["知识库 knowledge base"])
     finally:

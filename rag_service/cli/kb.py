@@ -86,6 +86,55 @@ def reread(name: Name) -> None:
 
 
 @app.command()
+def rebuild(
+    name: Name,
+    strategy: StrategyOption = None,
+    characters: CharactersOption = None,
+    more: MoreOptions = None,
+) -> None:
+    """Build a knowledge base anew with the service's embedder, and switch when it is whole."""
+    chunking = chunking_of(strategy, characters, more)
+    body = {"chunking": chunking.model_dump(mode="json") if chunking else None}
+    with open_api() as api:
+        _switched(api, name, Job.model_validate(api.post(kb_path(name, "rebuild"), body)))
+
+
+@app.command()
+def rollback(name: Name) -> None:
+    """Go back to the generation before the last rebuild; documents that changed since are read first."""
+    with open_api() as api:
+        _switched(api, name, Job.model_validate(api.post(kb_path(name, "rollback"), {})))
+
+
+def _switched(api: Api, name: str, job: Job) -> None:
+    if api.wait(job).status == "cancelled":
+        typer.echo("It was called off.")
+    kb = Kb.model_validate(api.get(kb_path(name)))
+    typer.echo(
+        f"{name} is in generation {kb.generation}: {kb.embedder}, {kb.chunking.strategy}, "
+        f"up to {kb.chunking.characters} characters."
+    )
+    if kb.other_generation is not None:
+        typer.echo(
+            f"Generation {kb.other_generation.number} is kept. Back to it: rag-service kb rollback {name}; "
+            f"delete it: rag-service kb drop-generation {name}"
+        )
+
+
+@app.command()
+def drop_generation(name: Name) -> None:
+    """Delete the generation that readers do not see: the one before a rebuild, or one half built."""
+    with open_api() as api:
+        kb = Kb.model_validate(api.get(kb_path(name)))
+        if kb.other_generation is None:
+            typer.echo(f"{name} has no other generation.")
+            return
+        number = kb.other_generation.number
+        api.wait(Job.model_validate(api.delete(kb_path(name, "generations", str(number)))))
+    typer.echo(f"Deleted generation {number} of {name}.")
+
+
+@app.command()
 def pause(name: Name) -> None:
     """Read no more documents until `kb resume`; uploads are taken and wait."""
     with open_api() as api:

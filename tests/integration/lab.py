@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from ingest.pipeline import IngestPipeline
 from ingest.runner import JobRunner
 from ingest.summarise import always_extractive
 from ingest.sync import Syncer
-from models.embedders.bundled import BundledEmbedder
+from models.embedders.base import Embedder, Embedders
 from rag_service.wiring import make_chunker
 from stores.filters import In
 from stores.live import LiveStores
@@ -81,19 +80,20 @@ class Lab:
     files: FileStore
     folder: Path
     store: TroubledStore
-    embedder: BundledEmbedder
+    embedder: Embedder
     intake: Intake
     kb_id: str
     parsed: list[str] = field(default_factory=list)  # names, in the order in which parsing began
     before_parsing: Step = nothing
     other: TroubledCopy = field(default_factory=TroubledCopy)
+    older: Sequence[Embedder] = ()
 
     def runner(self, owner: str = "worker", *, per_kb: int = 0) -> JobRunner:
         pipeline = IngestPipeline(
             parse=self._parse,
-            make_chunker=partial(make_chunker, self.embedder),
+            make_chunker=make_chunker,
             summariser_of=always_extractive,
-            embedder=self.embedder,
+            embedders=Embedders(self.embedder, self.older),
             stores=LiveStores.of(self.store, self.other),
         )
         return JobRunner(

@@ -15,6 +15,7 @@ import migrations
 from core.db.models import Document, KnowledgeBase
 from core.db.session import Database
 from core.types import Record
+from models.embedders.bundled import BundledEmbedder
 from retrievers.base import Scope
 from retrievers.fields import DeclaredField
 from retrievers.narrow import Narrower, matching
@@ -109,7 +110,7 @@ def test_a_question_narrows_to_what_it_names_inside_what_was_asked_for(
         DeclaredField(name="department"),
         DeclaredField(name="year", type="number", values=[2024, 2025]),
     )
-    scope = Scope("kb", 1, MemoryStore(), fields=fields)
+    scope = Scope("kb", 1, MemoryStore(), BundledEmbedder(), fields=fields)
 
     def narrowed(question: str, where: Filter | None = None) -> tuple[Any, dict[str, Any]]:
         found = runner.run(Narrower(database).narrow(question, scope, where))

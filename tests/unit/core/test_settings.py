@@ -157,6 +157,8 @@ def test_secrets_do_not_show_when_settings_are_printed() -> None:
         ({"RAG_EMBEDDER__KIND": "ollama"}, "embedder.model must be set"),
         ({"RAG_EMBEDDER__KIND": "openai", "RAG_EMBEDDER__MODEL": "m"}, "embedder.url must be set"),
         ({"RAG_EMBEDDER__MODEL": "m"}, "embedder.kind is bundled"),
+        ({"RAG_OLD_EMBEDDER__KIND": "ollama"}, "old_embedder.model must be set"),
+        ({"RAG_OLD_EMBEDDER__KID": "ollama"}, "did you mean RAG_OLD_EMBEDDER__KIND?"),
         ({"RAG_RERANKER__KIND": "cross-encoder"}, "reranker.model must be set"),
         ({"RAG_RERANKER__KIND": "http"}, "reranker.url must be set"),
         ({"RAG_RERANKER__URL": "http://localhost"}, "reranker.kind is coverage"),

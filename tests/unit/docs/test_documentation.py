@@ -28,8 +28,14 @@ INDEX_ADDRESS = re.compile(
     r"(?:\.[\w-]+)*\.(?:org|com|io|net|cn|dev)\b|--(?:extra-)?index-url"
 )
 
-# Values for the settings that have no default and must look like an address.
-ADDRESSES = {"RAG_DATABASE__URL": "postgresql://h/db", "RAG_BROKER__URL": "redis://h"}
+# Values for the settings that have no default and are no numbers from 1 on.
+VALUES = {
+    "RAG_DATABASE__URL": "postgresql://h/db",
+    "RAG_BROKER__URL": "redis://h",
+    "RAG_OLD_EMBEDDER__KIND": "ollama",
+    "RAG_OLD_EMBEDDER__MAX_TOKENS": "64",
+    "RAG_OLD_EMBEDDER__BATCH_TOKENS": "64",
+}
 
 
 def page_id(page: Path) -> str:
@@ -79,6 +85,9 @@ WITH_MODELS = {
     "RAG_EMBEDDER__KIND": "openai",
     "RAG_EMBEDDER__URL": "http://localhost",
     "RAG_EMBEDDER__MODEL": "m",
+    "RAG_OLD_EMBEDDER__KIND": "openai",
+    "RAG_OLD_EMBEDDER__URL": "http://localhost",
+    "RAG_OLD_EMBEDDER__MODEL": "m",
     "RAG_RERANKER__KIND": "http",
     "RAG_RERANKER__URL": "http://localhost",
 }
@@ -89,7 +98,7 @@ def test_every_setting_is_documented() -> None:
     assert set_by_default <= documented_settings()
     for name in documented_settings() - set_by_default:
         if "__NAME__" not in name:
-            load_settings(WITH_MODELS | {name: ADDRESSES.get(name, "1")})  # an unknown one would be refused
+            load_settings(WITH_MODELS | {name: VALUES.get(name, "1")})  # an unknown one would be refused
 
 
 @each_page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from core.db.documents import Live
@@ -12,6 +11,7 @@ from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
 from ingest.pipeline import IngestPipeline, Source, Target
 from ingest.summarise import always_extractive
+from models.embedders.base import Embedders
 from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from retrievers.base import Scope
@@ -27,7 +27,7 @@ class KeptDocuments:
         self._documents = documents
         self._revisions = revisions or dict.fromkeys(documents, "r")
 
-    async def live(self, document_ids: Collection[str]) -> dict[str, Live]:
+    async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         return {i: Live(i, f"{i}.md", self._revisions[i]) for i in document_ids if i in self._documents}
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
@@ -65,12 +65,12 @@ async def indexed(
 
     pipeline = IngestPipeline(
         parse=parse,
-        make_chunker=partial(make_chunker, embedder),
+        make_chunker=make_chunker,
         summariser_of=always_extractive,
-        embedder=embedder,
+        embedders=Embedders(embedder),
         stores=LiveStores.of(store),
     )
     for name in documents:
         await pipeline.run(Source(name, name, name, Path(name)), target, report)
     revisions = {name: pipeline.revision(target, name) for name in documents}
-    return Scope("kb", 1, store), KeptDocuments(documents, revisions)
+    return Scope("kb", 1, store, embedder), KeptDocuments(documents, revisions)

@@ -51,9 +51,9 @@ async def passages(kb: Kb, question: str, *only: str) -> list[Passage]:
     scope, kept, embedder = kb
     asked = whole_document_question(question)
     assert asked is not None
-    retriever = TwoStageRetriever(embedder=embedder, documents=kept, chosen=20)
-    overview = OverviewRetriever(embedder=embedder, documents=kept, retriever=retriever)
-    narrowed = Scope(scope.kb_id, scope.generation, scope.store, only or None)
+    retriever = TwoStageRetriever(documents=kept, chosen=20)
+    overview = OverviewRetriever(documents=kept, retriever=retriever)
+    narrowed = Scope(scope.kb_id, scope.generation, scope.store, embedder, only or None)
     return await overview.retrieve(asked, narrowed)
 
 
@@ -110,6 +110,6 @@ async def test_a_scope_of_some_documents_is_kept(kb: Kb) -> None:
 
 
 async def test_nothing_indexed_gives_nothing(kb: Kb) -> None:
-    empty = Scope("empty", 1, kb[0].store)
+    empty = Scope("empty", 1, kb[0].store, kb[2])
     assert await passages((empty, kb[1], kb[2]), "What is this contract about?") == []
     assert await passages((empty, kb[1], kb[2]), "Which documents mention leave?") == []

@@ -55,35 +55,35 @@ def kbs() -> Iterator[tuple[list[Scope], BundledEmbedder]]:
 async def test_the_knowledge_base_that_answers_is_chosen_first(
     kbs: tuple[list[Scope], BundledEmbedder], question: str, best: str
 ) -> None:
-    scopes, embedder = kbs
-    routed = await KbRouter(embedder).route(question, scopes)
+    scopes, _ = kbs
+    routed = await KbRouter().route(question, scopes)
     assert routed.scopes[0].kb_name == best
     assert set(routed.scores) == set(TEXTS)
     assert len(routed.scopes) <= MOST_CHOSEN
 
 
 async def test_a_description_counts_like_a_summary(kbs: tuple[list[Scope], BundledEmbedder]) -> None:
-    scopes, embedder = kbs
+    scopes, _ = kbs
     described = replace(scopes[2], description="Salaries, payroll and income tax.")
-    routed = await KbRouter(embedder).route("When is payroll tax due?", [*scopes[:2], described])
+    routed = await KbRouter().route("When is payroll tax due?", [*scopes[:2], described])
     assert [scope.kb_name for scope in routed.scopes] == ["travel"]
 
 
 async def test_an_empty_knowledge_base_is_not_chosen(kbs: tuple[list[Scope], BundledEmbedder]) -> None:
     scopes, embedder = kbs
-    empty = Scope("empty", 1, MemoryStore(), kb_name="empty", description="Parental leave")
-    routed = await KbRouter(embedder).route("How long is parental leave?", [empty, *scopes])
+    empty = Scope("empty", 1, MemoryStore(), embedder, kb_name="empty", description="Parental leave")
+    routed = await KbRouter().route("How long is parental leave?", [empty, *scopes])
     assert "empty" not in routed.scores
-    assert (await KbRouter(embedder).route("Leave?", [empty])).scopes == ()
+    assert (await KbRouter().route("Leave?", [empty])).scopes == ()
 
 
 async def test_a_store_that_is_away_is_named_and_the_others_answer(
     kbs: tuple[list[Scope], BundledEmbedder],
 ) -> None:
     scopes, embedder = kbs
-    dead = Scope("dead", 1, FakeDeadStore(), kb_name="dead")
-    routed = await KbRouter(embedder).route("How long is parental leave?", [dead, *scopes])
+    dead = Scope("dead", 1, FakeDeadStore(), embedder, kb_name="dead")
+    routed = await KbRouter().route("How long is parental leave?", [dead, *scopes])
     assert routed.scopes[0].kb_name == "hr"
     assert routed.failed == ["knowledge base dead: The store does not answer."]
     with pytest.raises(StoreUnavailable):
-        await KbRouter(embedder).route("How long is parental leave?", [dead])
+        await KbRouter().route("How long is parental leave?", [dead])

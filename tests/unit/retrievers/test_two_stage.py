@@ -56,8 +56,8 @@ def found_in() -> Iterator[tuple[Scope, KeptDocuments, BundledEmbedder]]:
 async def retrieve(
     found_in: tuple[Scope, KeptDocuments, BundledEmbedder], question: str, mode: Mode, *, recursive: bool
 ) -> list[Passage]:
-    scope, kept, embedder = found_in
-    retriever = TwoStageRetriever(embedder=embedder, documents=kept, chosen=1)
+    scope, kept, _ = found_in
+    retriever = TwoStageRetriever(documents=kept, chosen=1)
     query = Query(question, (question,))
     return list((await retriever.retrieve(query, scope, mode=mode, pool=40, recursive=recursive)).passages)
 
@@ -136,7 +136,7 @@ async def test_a_version_that_becomes_visible_while_a_search_runs_is_found_whole
         ]
         await store.upsert(scope.index(kind), records)
     place = (
-        Scope(scope.kb_id, scope.generation, store),
+        Scope(scope.kb_id, scope.generation, store, embedder),
         KeptDocuments({"manual": manual()}, revisions),
         embedder,
     )

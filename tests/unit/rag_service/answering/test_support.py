@@ -6,6 +6,7 @@ import pytest
 
 from core.text import question_terms, terms
 from core.types import Passage, Record, TermStats
+from models.embedders.base import BUNDLED
 from models.embedders.bundled import BundledEmbedder
 from rag_service.answering.support import CoverageAndCosine, Thresholds
 from rag_service.wiring import SUPPORT
@@ -53,7 +54,7 @@ async def test_the_rule_of_the_bundled_embedder_suits_a_knowledge_base_of_one_do
     text: str, question: str, supported: bool, embedder: BundledEmbedder
 ) -> None:
     passage = await passage_of_only_document(text, question, embedder)
-    assert CoverageAndCosine(SUPPORT["bundled"]).supported(question, [passage]) is supported
+    assert CoverageAndCosine(SUPPORT[BUNDLED]).supported(question, [passage]) is supported
 
 
 @pytest.mark.parametrize(
