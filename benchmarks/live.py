@@ -128,7 +128,7 @@ def _multiply(client: httpx.Client, source: str, target: str, times: int) -> Non
                 file.write(block)
         with larger.open("rb") as file:
             asked = client.post("/kbs/restore", params={"name": target}, content=file, timeout=600)
-    job = asked.raise_for_status().json()
+    job = asked.raise_for_status().json()["job"]
     while (job := client.get(f"/jobs/{job['id']}").json())["status"] in ("queued", "running"):
         time.sleep(1)
     if job["status"] != "done":
