@@ -512,7 +512,10 @@ class JobRunner:
         await self._drop_indexes(kb, kb.store, number)
         async with self._database.transaction(timeout_s=LONGEST_REMOVAL_S) as session:
             await jobs.hold(session, job.id, owner=self._owner)
-            held = await session.get(KnowledgeBase, kb.id, with_for_update=True, populate_existing=True)
+            # Not so strong that deletions, which hold rows that go here, cannot queue their jobs.
+            held = await session.get(
+                KnowledgeBase, kb.id, with_for_update={"key_share": True}, populate_existing=True
+            )
             assert held is not None
             await generations.drop(session, held)
 
