@@ -106,7 +106,7 @@ def _loads(
             number, took = found.pop("requests"), found.pop("seconds")
             rates = {
                 "requests_per_s": round(number / took, 1),
-                "cpu_ms_per_request": round(1000 * cpu / number, 1),
+                "cpu_ms_per_request": round(1000 * cpu / max(number, 1), 1),
             }
             result[str(clients)] = {**rates, **found}
     return result
