@@ -484,6 +484,7 @@ class JobRunner:
             assert kb is not None
             kb.copies = sorted({*kb.copies, kb.store} - {to})
             kb.store = to
+            await jobs.wait_no_longer(session, kb.id)  # for the store that was left, perhaps
 
     async def _drop_copy(self, job: Job, kb: KnowledgeBase) -> None:
         store = (job.detail or {})["store"]

@@ -641,6 +641,7 @@ def _absent(index: IndexName | None) -> NotFound:
 
 
 _SERVER_HINT = "Check that Redis runs and that RAG_STORES__REDIS__URL names it; then try again."
+_ADDRESS = re.compile(r"^Error -?\d+ connecting to \S+ ")  # which we have said
 _VOLATILE_HINT = "To accept the loss, set RAG_STORES__REDIS__ALLOW_VOLATILE=true."
 # By class or by words in the message; the first that fits decides. Classes of the driver are few.
 _TRANSLATIONS: Sequence[tuple[type[BaseException], str, Callable[[str, str, IndexName | None], RagError]]] = (
@@ -650,9 +651,9 @@ _TRANSLATIONS: Sequence[tuple[type[BaseException], str, Callable[[str, str, Inde
     (failures.NoPermissionError, "", lambda place, said, index: StoreError(
         f"The user of Redis at {place} may not do this: {said}", hint="Grant it the command.")),
     (failures.ConnectionError, "", lambda place, said, index: StoreUnavailable(
-        f"Redis at {place} does not answer: {said}", hint=_SERVER_HINT)),
+        f"Redis at {place} does not answer: {_ADDRESS.sub('', said)}", hint=_SERVER_HINT)),
     (failures.TimeoutError, "", lambda place, said, index: StoreUnavailable(
-        f"Redis at {place} does not answer in time: {said}", hint=_SERVER_HINT)),
+        f"Redis at {place} does not answer in time.", hint=_SERVER_HINT)),
     (failures.OutOfMemoryError, "", lambda place, said, index: StoreUnavailable(
         f"Redis at {place} has no memory left: {said}", hint="Raise its maxmemory, or delete knowledge bases.")),
     (failures.NoScriptError, "", lambda place, said, index: StoreUnavailable(

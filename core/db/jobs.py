@@ -315,6 +315,16 @@ async def postpone(session: AsyncSession, kb_id: str, *, after: timedelta, error
     )
 
 
+async def wait_no_longer(session: AsyncSession, kb_id: str) -> None:
+    """What waiting jobs of the knowledge base waited for is no longer needed: they are due, and say nothing of it."""
+    await session.execute(
+        update(Job)
+        .where(Job.kb_id == kb_id, Job.status == JobStatus.QUEUED)
+        .values(run_after=func.least(Job.run_after, func.clock_timestamp()), signalled_at=None, error=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def release(session: AsyncSession, *, owner: str) -> None:
     """Give back everything this worker holds, as if it had not been tried: it is stopping in order."""
     await session.execute(

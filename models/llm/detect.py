@@ -38,7 +38,8 @@ async def served_model(url: str, api_key: str | None = None) -> str:
             return str(answer.raise_for_status().json()["data"][0]["id"])
     except httpx.TransportError as error:
         raise ModelUnavailable(
-            f"Nothing answers at {url} ({error}).", hint="Start the server, or correct llm.url."
+            f"Nothing answers at {url} ({error}).",
+            hint="Start the server, or correct llm.url (of a named model: llms.NAME.url).",
         ) from error
     except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(

@@ -183,7 +183,7 @@ class OpenAICompatibleLLM:
         except openai.APIConnectionError as error:
             raise ModelUnavailable(
                 f"Nothing answers at {self._url} ({error.__cause__ or error}).",
-                hint="Start the server, or correct llm.url.",
+                hint="Start the server, or correct llm.url (of a named model: llms.NAME.url).",
             ) from error
         except (openai.APIError, ValueError, AttributeError, TypeError, LookupError) as error:
             raise ModelError(

@@ -11,7 +11,9 @@ from rag_service.api.schemas import AskResponse, Problem, SearchResponse, StageT
 from rag_service.cli.client import Api, Refused, kb_path, open_api
 from rag_service.cli.output import one_line, place, print_citations, print_json, printable, write
 
-Kb = Annotated[str, typer.Option(help="Knowledge base.")]
+Kbs = Annotated[
+    list[str] | None, typer.Option("--kb", help="Knowledge base (default); give it again for several.")
+]
 TopK = Annotated[int | None, typer.Option(min=1, max=50, help="Passages used.")]
 Mode = Annotated[str | None, typer.Option(help="Summary index: union, strict or flat.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
@@ -20,7 +22,7 @@ Trace = Annotated[bool, typer.Option("--trace", help="Show every stage with its 
 
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
-    kb: Kb = "default",
+    kbs: Kbs = None,
     top_k: TopK = None,
     mode: Mode = None,
     as_json: Json = False,
@@ -29,7 +31,7 @@ def search(
     """Print the passages that fit best, without a language model."""
     body = {"query": query, "top_k": top_k, "mode": mode, "trace": trace}
     with open_api() as api:
-        found = api.post(kb_path(kb, "search"), body)
+        found = api.post(*_request("search", kbs, body))
     if as_json:
         print_json(found)
         return
@@ -45,7 +47,7 @@ def search(
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    kb: Kb = "default",
+    kbs: Kbs = None,
     conversation: Annotated[str | None, typer.Option(help="Continue (or start) this conversation.")] = None,
     top_k: TopK = None,
     mode: Mode = None,
@@ -62,15 +64,23 @@ def ask(
     }
     with open_api() as api:
         if as_json:
-            print_json(api.post(kb_path(kb, "ask"), body))
+            print_json(api.post(*_request("ask", kbs, body)))
             return
-        print_answer(stream_answer(api, kb, body))
+        print_answer(stream_answer(api, kbs, body))
 
 
-def stream_answer(api: Api, kb: str, body: dict[str, Any]) -> AskResponse:
+def _request(what: str, kbs: list[str] | None, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Path and body of a question to one knowledge base, or to several at once."""
+    if kbs is None or len(kbs) < 2:
+        return kb_path(*(kbs or ["default"]), what), body
+    return f"/{what}", {**body, "kbs": kbs}
+
+
+def stream_answer(api: Api, kbs: list[str] | None, body: dict[str, Any]) -> AskResponse:
     """Print an answer as it is written; returns it whole. Raises `Unavailable` if it broke off."""
     response = None
-    for name, data in api.events("POST", kb_path(kb, "ask"), {**body, "stream": True}):
+    path, body = _request("ask", kbs, body)
+    for name, data in api.events("POST", path, {**body, "stream": True}):
         if name == "delta":
             write(data["text"])
         elif name == "done":
@@ -91,7 +101,7 @@ def print_answer(response: AskResponse) -> None:
         print_citations(response.citations)
     if response.unread:
         typer.echo(
-            f"Documents that are not read yet: {response.unread} (`rag-service jobs list --kb …` says why).",
+            f"Documents that are not read yet: {response.unread} (`rag-service jobs list` says why).",
             err=True,
         )
     for sentence in response.unsupported:

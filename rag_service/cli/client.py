@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import typer
 from pydantic import ValidationError
 
-from core.errors import RagError, SettingsError, Unavailable
+from core.errors import Conflict, RagError, SettingsError, Unavailable
 from core.settings import Settings, load_settings
 from rag_service.api.schemas import FINAL, Job, Problem, UploadResult
 
@@ -110,6 +110,7 @@ class Api:
         self.url = url.rstrip("/")
         self._key = key
         self._client: httpx.Client | None = None
+        self._told: str | None = None
 
     def __enter__(self) -> Api:
         return self
@@ -163,23 +164,28 @@ class Api:
             return self._json("POST", path, params=_given(query), content=source, headers=size)
 
     def follow(self, job: Job) -> Iterator[Job]:
-        """A job's states, from the given one to the final one."""
+        """A job's states, from the given one to the final one. Says once what it (and others like it) wait for."""
         yield job
         while job.status not in FINAL:  # a stream that breaks off is opened again
             for _, data in self.events("GET", f"/jobs/{job.id}/events"):
                 job = Job.model_validate(data)
+                self._tell_what_it_waits_for(job)
                 yield job
 
+    def _tell_what_it_waits_for(self, job: Job) -> None:
+        if job.error is None or job.status in FINAL or job.error.message == self._told:
+            return
+        self._told = job.error.message
+        typer.echo(
+            f"Waiting: {self._told} The service goes on by itself; Ctrl-C ends the waiting only.", err=True
+        )
+
     def wait(self, job: Job) -> Job:
-        """The final state of a job. Raises `RagError` with the job's own words if it failed."""
-        told = None
+        """The final state of a job. Raises `RagError` with the job's own words if it failed or was cancelled."""
         for state in self.follow(job):
             job = state
-            if job.error is not None and job.status not in FINAL and job.error.message != told:
-                told = job.error.message
-                typer.echo(
-                    f"Waiting: {told} The service goes on by itself; Ctrl-C ends the waiting only.", err=True
-                )
+        if job.status == "cancelled":
+            raise Conflict("The job was cancelled.")
         if job.error is not None:
             raise RagError(job.error.message, hint=job.error.hint)
         return job

@@ -46,10 +46,14 @@ def demo() -> None:
         typer.echo(f"Demo documents: {in_words(outcomes)}")
         for question in QUESTIONS:
             typer.echo(f"\n{question}")
-            answer = stream_answer(api, "default", {"question": question, "top_k": PASSAGES})
+            answer = stream_answer(api, ["default"], {"question": question, "top_k": PASSAGES})
             print_answer(answer)
             check(answer, model.path)
     typer.echo("\nThe demo works. Start the service with `rag-service up`.")
+    typer.echo(
+        "It answers without a model unless one is set. This one continues texts and follows no instructions: "
+        f"RAG_LLM__MODEL_PATH={model.path} RAG_LLM__PROMPT_STYLE=completion"
+    )
 
 
 def demo_documents() -> list[Path]:

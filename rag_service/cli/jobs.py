@@ -23,20 +23,20 @@ Most = Annotated[int, typer.Option(min=1, help="Most jobs shown.")]
 
 @app.command("list")
 def list_(
-    kb: Annotated[str, typer.Option(help="Knowledge base.")] = "default",
+    kb: OnlyKb = None,
     status: Annotated[
         str | None, typer.Option(help="Only these: queued, running, done, failed, cancelled or dismissed.")
     ] = None,
     limit: Most = 20,
 ) -> None:
-    """List the newest jobs of a knowledge base."""
-    _print(kb_path(kb, "jobs"), status=status, limit=limit)
+    """List the newest jobs."""
+    _print(kb, status=status, limit=limit)
 
 
 @app.command()
 def failed(kb: OnlyKb = None, limit: Most = 50) -> None:
     """List the jobs that failed and were neither tried again nor dismissed, with the reasons."""
-    _print("/jobs" if kb is None else kb_path(kb, "jobs"), status="failed", limit=limit)
+    _print(kb, status="failed", limit=limit)
 
 
 @app.command()
@@ -93,15 +93,18 @@ def _one_or_all(job_id: str | None, *, every: bool) -> None:
         raise typer.BadParameter("Name a job, or say --all.")
 
 
-def _print(path: str, **query: Any) -> None:
+def _print(kb: str | None, **query: Any) -> None:
+    """Those of one knowledge base, or of all; one that is being deleted has no name any more."""
     with open_api() as api:
-        page = api.get(path, **query)
+        page = api.get("/jobs" if kb is None else kb_path(kb, "jobs"), **query)
+        names = {item["id"]: item["name"] for item in api.pages("/kbs")}
     jobs = [Job.model_validate(item) for item in page["items"]]
     print_table(
-        ("id", "kind", "document", "status", "progress", "error"),
+        ("id", "kb", "kind", "document", "status", "progress", "error"),
         [
             (
                 job.id,
+                names.get(job.kb_id, job.kb_id),
                 job.kind,
                 job.document_name,
                 _status(job),

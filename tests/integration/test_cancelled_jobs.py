@@ -162,6 +162,25 @@ def test_a_job_is_cancelled_by_a_command(service: Running) -> None:
     assert (again.status_code, again.json()["detail"]) == (409, "This job is cancelled already.")
 
 
+def test_jobs_of_all_knowledge_bases_are_listed_with_their_names(service: Running) -> None:
+    service.upload(service.new_kb("listed"), {"leave.md": "Parental leave is 18 weeks.\n"})
+    said = service.command("jobs", "list")
+    assert said.exit_code == 0
+    assert [line.split()[1:4] for line in said.output.splitlines() if " listed " in line] == [
+        ["listed", "ingest", "leave.md"]
+    ]
+
+
+def test_a_command_asks_several_knowledge_bases_at_once(service: Running) -> None:
+    service.upload(service.new_kb("towers"), {"tower.md": "The tower has twelve bells.\n"})
+    service.upload(service.new_kb("bridges"), {"bridge.md": "The bridge has nine arches.\n"})
+    service.work()
+    for question, answer in (("How many bells has the tower?", "twelve"), ("How many arches?", "nine")):
+        said = service.command("ask", question, "--kb", "towers", "--kb", "bridges")
+        assert (said.exit_code, answer in said.output) == (0, True), said.output
+    assert "nine" in service.command("search", "arches", "--kb", "towers", "--kb", "bridges").output
+
+
 def test_readers_cancel_nothing(service: Running) -> None:
     key = service.client.post("/keys", json={"name": "r", "role": "reader"}).json()["key"]
     answer = service.client.post("/jobs/any/cancel", headers={"Authorization": f"Bearer {key}"})

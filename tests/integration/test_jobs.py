@@ -624,9 +624,11 @@ async def test_ingestion_waits_for_a_move(lab: Lab) -> None:
     async def ingest() -> None:
         await lab.runner("other").run(late.job.id if late.job else "")
 
+    await lab.sql('UPDATE jobs SET error = \'{"message": "It is away."}\' WHERE id = :id', id=late.job.id)
     lab.other.before_upsert = once(ingest)
     await lab.runner().run(job.id)
-    assert (await lab.job(late.job)).attempts == 0
+    waiting = await lab.job(late.job)
+    assert (waiting.attempts, waiting.error) == (0, None)  # the store that was left is no longer waited for
     await lab.run_all()
     assert late.document_id in {r.document_id for r, _ in await contents(lab.other, lab.kb_id)}
 

@@ -190,6 +190,26 @@ def test_a_failed_job_is_an_error_in_its_own_words(server: RecordedServer) -> No
         api.wait(Job.model_validate(JOB))
 
 
+def test_a_cancelled_job_is_an_error(server: RecordedServer) -> None:
+    server.answers.append((200, "text/event-stream", event("progress", {**JOB, "status": "cancelled"})))
+    with Api(server.url, "k") as api, pytest.raises(RagError, match="was cancelled"):
+        api.wait(Job.model_validate(JOB))
+
+
+def test_what_jobs_wait_for_is_said_once(server: RecordedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    away = {
+        **JOB,
+        "status": "queued",
+        "error": {"code": "x", "message": "Redis does not answer.", "hint": None},
+    }
+    states = event("progress", away) + event("progress", {**JOB, "status": "done"})
+    server.answers += 2 * [(200, "text/event-stream", states)]
+    with Api(server.url, "k") as api:
+        for _ in range(2):
+            assert api.wait(Job.model_validate(JOB)).status == "done"
+    assert capsys.readouterr().err.count("Waiting: Redis does not answer.") == 1
+
+
 def test_the_key_comes_from_the_data_folder_of_this_machine(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     settings.admin_key_file.write_text("secret\n")
