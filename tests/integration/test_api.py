@@ -720,6 +720,7 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/kbs/{kb}/sources/{source_id}/sync", "/api/v1/fsck", "/api/v1/fsck/{check_id}"),
         *("/api/v1/search", "/api/v1/ask", "/api/v1/models"),
         *("/api/v1/keys/{key_id}", "/v1/models", "/v1/models/{model}", "/v1/chat/completions"),
+        *("/api/v1/kbs/{kb}/rebuild", "/api/v1/kbs/{kb}/rollback", "/api/v1/kbs/{kb}/generations/{number}"),
         "/metrics",
     }
     assert set(document["paths"]) == expected
