@@ -28,7 +28,7 @@ def setups() -> Iterator[object]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("setup", setups())
+@pytest.mark.parametrize("setup", [*setups()])
 def test_rounds_of_kills_lose_double_and_leave_nothing(setup: Setup) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")  # noqa: T201 (pytest shows it when the test fails)
