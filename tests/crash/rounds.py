@@ -287,10 +287,9 @@ def _filling(folder: Path, chance: random.Random) -> Callable[[], None]:
     def fill() -> None:
         filler = folder / "filler"
         try:
-            with filler.open("wb") as file, suppress(OSError):
-                while True:
-                    file.write(bytes(2**16))
-                    file.flush()
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(2**16)):
+                    pass
             time.sleep(chance.uniform(1, FULL_S))
         finally:
             filler.unlink()
@@ -309,7 +308,10 @@ def _small_disk(folder: Path) -> Iterator[None]:
 
 
 class Clock:
-    """What the time is for the service and its database, by libfaketime."""
+    """What the time is for the database, by libfaketime: leases and turns go by its clock.
+
+    Not for the service's own processes: Debian's libfaketime cannot do the sleep of Python 3.11.
+    """
 
     def __init__(self, folder: Path, chance: random.Random) -> None:
         if not FAKE_CLOCK.exists():
@@ -318,7 +320,7 @@ class Clock:
         self._chance = chance
         self._offset = 0
         self._write()
-        self.variables = {
+        self._variables = {
             "LD_PRELOAD": str(FAKE_CLOCK),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
@@ -336,7 +338,7 @@ class Clock:
     @contextmanager
     def database(self) -> Iterator[Server]:
         """A PostgreSQL under this clock."""
-        environment = {"PATH": os.defpath, "LC_ALL": "C"} | self.variables
+        environment = {"PATH": os.defpath, "LC_ALL": "C"} | self._variables
         with (
             mock.patch("rag_service.local.postgres._server_environment", lambda: environment),
             running_postgres() as server,
@@ -375,7 +377,7 @@ def rounds_of(setup: Setup, *, rounds: int, documents: int, seed: int) -> Iterat
         if setup.clock:
             clock = Clock(stack.enter_context(short_folder()), chance)
             database = stack.enter_context(clock.database())
-            variables |= clock.variables | {"RAG_DATABASE__URL": database.url}
+            variables["RAG_DATABASE__URL"] = database.url
             faults |= {"clock": clock.jump, "database": _killing(database, chance)}
         service = UpService(folder, **variables)
         stack.callback(service.stop)
