@@ -48,6 +48,7 @@ PATIENCE_S = 300.0  # for an answer that acknowledges, and from one job to the n
 AGAIN_S = 0.3  # between two tries
 SETTINGS = {
     "RAG_WORKER__LEASE_S": "2",
+    "RAG_WORKER__NICE": "0",  # what is tried here is not its patience
     "RAG_INGEST__CHUNK_CHARACTERS": "100",  # two chunks each
     "RAG_FSCK__EVERY_H": "0",
 }
