@@ -169,7 +169,7 @@ def test_passages_that_do_not_fit_are_dropped_and_vllm_reads_what_was_counted(
         service.upload("handbook", {"handbook.md": HANDBOOK, **OFFICES})
         service.work()
         question = "How many weeks is parental leave, and who pays for it?"
-        trace = service.ask("handbook", question, trace=True, top_k=5)["trace"]
+        trace = service.ask("handbook", question, trace=True, top_k=12)["trace"]
     notes = {stage["stage"]: stage["notes"] for stage in trace}
     assert notes["prompt"]["counted_by"] == "tokenizer"
     assert notes["compress"]["dropped_characters"] > 100
