@@ -34,7 +34,7 @@ from core.errors import NotFound, StoreError, StoreUnavailable
 from core.types import IndexKind, IndexName, Record
 from ingest.files import FileStore
 from ingest.intake import Intake, queue_job
-from ingest.rebuild import delete_if_there
+from ingest.rebuild import delete_if_there, target_of
 from stores.base import VectorStore
 from stores.filters import And, Eq, Filter, Ne
 from stores.live import LiveStores
@@ -332,8 +332,7 @@ class Fsck:
                     await generations.forget_document(session, document_id)
                     live = document.live_revision if document else None
                     await documents.drop_other_texts(session, document_id, live or "")
-                for kind in IndexKind:
-                    await delete_if_there(store, IndexName(kb_id, number, kind), document_id, keep=revision)
+                await delete_if_there(store, target_of(kb, beside), document_id, keep=revision)
                 mended = "deleted"
             name = document.name if document else None
             what = f"In generation {number}, which readers do not see: {what}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,18 @@ class Ingested:
     chunks: int
     summaries: int
     summary: str
+
+    def columns(self) -> dict[str, Any]:
+        """What the row of the document says of it, whatever generation it is in."""
+        return {
+            "title": self.parsed.title,
+            "language": self.language,
+            "pages": len(self.parsed.pages) or None,
+            "characters": len(self.parsed.text),
+            "chunks": self.chunks,
+            "summaries": self.summaries,
+            "summary": self.summary,
+        }
 
 
 class IngestPipeline:

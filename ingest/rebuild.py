@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from core.db.generations import Generation
 from core.db.models import Document, DocumentGeneration, DocumentStatus, Job, KnowledgeBase
 from core.db.session import Database
 from core.errors import NotFound, RagError, Unavailable, UnreadableDocument, broken
-from core.types import IndexKind, IndexName
+from core.types import IndexKind
 from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target, percent_done
@@ -75,7 +76,7 @@ class Rebuilder:
         self._max_attempts = max_attempts
         self._per_kb = per_kb
 
-    async def run(self, job: Job, kb: KnowledgeBase, summariser: str | None) -> bool:
+    async def run(self, job: Job, kb: KnowledgeBase) -> bool:
         """Build what is missing, and switch. False if other jobs have their turn first: then this one waits again.
 
         Raises `CannotBeRead` if documents could not be read; nothing is switched then.
@@ -86,7 +87,7 @@ class Rebuilder:
         beside = generations.other(kb)
         if beside is None or beside.number != detail["number"]:
             raise NotFound("The generation that this job built was dropped.")
-        build = _Build(job, target_of(kb, beside, summariser), detail)
+        build = _Build(job, target_of(kb, beside), detail)
         self._pipeline.check(build.target)
         detail.pop("all_built", None)  # said by a predecessor: documents may have come since
         missing, total = await self._counts(build)
@@ -204,20 +205,13 @@ class Rebuilder:
             document = await documents.find(session, document_id, lock=True)
             if document is None or document.live_revision is None:
                 return False
-            parsed = ingested.parsed
-            await documents.put_text(session, document_id, revision, parsed)
+            await documents.put_text(session, document_id, revision, ingested.parsed)
             row = DocumentGeneration(
                 document_id=document_id,
                 generation=build.target.generation,
                 sha256=sha256,
                 revision=revision,
-                title=parsed.title,
-                language=ingested.language,
-                pages=len(parsed.pages) or None,
-                characters=len(parsed.text),
-                chunks=ingested.chunks,
-                summaries=ingested.summaries,
-                summary=ingested.summary,
+                **ingested.columns(),
             )
             await generations.put(session, row)
             await session.flush()
@@ -246,8 +240,7 @@ class Rebuilder:
 
     async def _delete_records(self, build: _Build, document_id: str, *, keep: str | None) -> None:
         store = await self._stores.get(build.target.store)
-        for kind in IndexKind:
-            await delete_if_there(store, build.target.index(kind), document_id, keep=keep)
+        await delete_if_there(store, build.target, document_id, keep=keep)
 
     # --- progress and the switch ------------------------------------------------------------------------------
 
@@ -303,24 +296,22 @@ class Rebuilder:
         return True
 
 
-async def delete_if_there(
-    store: VectorStore, index: IndexName, document_id: str, *, keep: str | None
-) -> None:
+async def delete_if_there(store: VectorStore, target: Target, document_id: str, *, keep: str | None) -> None:
     """Delete the document's records but those of the revision `keep`; an index that is gone has none."""
-    try:
-        await store.delete_document(index, document_id, keep_revision=keep)
-    except NotFound:
-        return
+    for kind in IndexKind:
+        with suppress(NotFound):
+            await store.delete_document(target.index(kind), document_id, keep_revision=keep)
 
 
-def target_of(kb: KnowledgeBase, generation: Generation, summariser: str | None) -> Target:
+def target_of(kb: KnowledgeBase, generation: Generation) -> Target:
+    """Where and how documents are read into this generation of the knowledge base."""
     return Target(
         kb.id,
         generation.number,
         kb.store,
         generation.embedder,
         Chunking.of_kb(generation.cutting),
-        summariser,
+        kb.settings.get("llms", {}).get("summarise"),
     )
 
 

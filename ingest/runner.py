@@ -35,12 +35,11 @@ from core.db.session import Database
 from core.errors import DatabaseUnavailable, NotFound, RagError, StoreUnavailable, Unavailable, broken
 from core.types import IndexKind, IndexName
 from ingest.backup_file import BackupFile
-from ingest.chunkers.base import Chunking
 from ingest.files import FileStore
 from ingest.intake import queue_all
 from ingest.move import CopyDiffers, Place, compare_index, copy_index, exists
 from ingest.pipeline import Ingested, IngestPipeline, Source, Target, percent_done
-from ingest.rebuild import Rebuilder, delete_if_there
+from ingest.rebuild import Rebuilder, delete_if_there, target_of
 from ingest.restore import Restoring
 from ingest.sync import Syncer
 from stores.live import LiveStores
@@ -194,7 +193,7 @@ class JobRunner:
         assert job.sha256 is not None
         if not await self._start(job, kb):
             return
-        target = self._target(kb)
+        target = target_of(kb, generations.seen(kb))
         revision = self._pipeline.revision(target, job.sha256)
         source = Source(job.document_id, job.document_name or "", job.sha256, self._files.path(job.sha256))
 
@@ -249,13 +248,8 @@ class JobRunner:
             await documents.put_text(session, document.id, revision, ingested.parsed)
             document.live_revision = revision
             document.live_sha256 = job.sha256
-            document.title = ingested.parsed.title
-            document.language = ingested.language
-            document.pages = len(ingested.parsed.pages) or None
-            document.characters = len(ingested.parsed.text)
-            document.chunks = ingested.chunks
-            document.summaries = ingested.summaries
-            document.summary = ingested.summary
+            for name, value in ingested.columns().items():
+                setattr(document, name, value)
             # A newer upload may be waiting already: then its job goes on from here.
             document.status = DocumentStatus.READY if document.sha256 == job.sha256 else DocumentStatus.QUEUED
             return True
@@ -267,14 +261,10 @@ class JobRunner:
 
     async def _delete_records(self, document_id: str, kb: KnowledgeBase, *, keep: str | None) -> None:
         store = await self._stores.get(kb.store)
-        target = self._target(kb)
+        target = target_of(kb, generations.seen(kb))
         for kind in IndexKind:
             await store.ensure_index(target.index(kind), dim=kb.dim)
             await store.delete_document(target.index(kind), document_id, keep_revision=keep)
-
-    def _target(self, kb: KnowledgeBase) -> Target:
-        chunking = Chunking.of_kb(kb.settings)
-        return Target(kb.id, kb.generation, kb.store, kb.embedder, chunking, _summariser(kb))
 
     async def _finish(self, job: Job) -> None:
         async with self._database.transaction() as session:
@@ -396,8 +386,7 @@ class JobRunner:
         await self._delete_records(document_id, kb, keep=None)
         if (beside := generations.other(kb)) is not None:
             store = await self._stores.get(kb.store)
-            for kind in IndexKind:
-                await delete_if_there(store, IndexName(kb.id, beside.number, kind), document_id, keep=None)
+            await delete_if_there(store, target_of(kb, beside), document_id, keep=None)
 
     async def _delete_kb(self, job: Job, kb: KnowledgeBase) -> None:
         async with self._database.transaction() as session:
@@ -428,7 +417,7 @@ class JobRunner:
         """Copy both indexes, compare them with the originals, and switch."""
         detail = dict(job.detail or {})
         source, target = await self._stores.get(kb.store), await self._stores.get(detail["to"])
-        indexes = [self._target(kb).index(kind) for kind in IndexKind]
+        indexes = [target_of(kb, generations.seen(kb)).index(kind) for kind in IndexKind]
         indexes = [index for index in indexes if await exists(source, index)]
         total = sum([await source.count(index) for index in indexes])
 
@@ -500,7 +489,7 @@ class JobRunner:
     # --- generations ----------------------------------------------------------------------------------------
 
     async def _rebuild_kb(self, job: Job, kb: KnowledgeBase) -> None:
-        if await self._rebuilder.run(job, kb, _summariser(kb)):
+        if await self._rebuilder.run(job, kb):
             await self._finish(job)
 
     async def _drop_generation(self, job: Job, kb: KnowledgeBase) -> None:
@@ -639,12 +628,6 @@ async def _restore(session: AsyncSession, document_id: str, sha256: str | None) 
         document.sha256 = document.live_sha256
         document.status = DocumentStatus.READY
     return lost
-
-
-def _summariser(kb: KnowledgeBase) -> str | None:
-    """The language model that it chose for summaries."""
-    chosen: str | None = kb.settings.get("llms", {}).get("summarise")
-    return chosen
 
 
 def _backoff(attempts: int) -> timedelta:

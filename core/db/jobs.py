@@ -16,7 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from core.db import documents
-from core.db.models import BUILDS, OF_THE_API, WHOLE_KB, Job, JobKind, JobStatus, KnowledgeBase
+from core.db.models import (
+    BUILDS,
+    OF_THE_API,
+    OPEN,
+    UNFINISHED,
+    WHOLE_KB,
+    Job,
+    JobKind,
+    JobStatus,
+    KnowledgeBase,
+)
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
@@ -437,7 +447,7 @@ async def is_superseded(session: AsyncSession, job: Job) -> bool:
     query = exists().where(
         Job.document_id == job.document_id,
         Job.created_at > job.created_at,
-        Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE]),
+        Job.status.in_([*OPEN, JobStatus.DONE]),
     )
     return bool((await session.execute(select(query))).scalar_one())
 
@@ -468,10 +478,9 @@ async def oldest_waiting_s(session: AsyncSession) -> float | None:
 
 async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:
     """How many jobs of each kind wait, run or failed, by kind and status; those that are over are not counted."""
-    unfinished = [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FAILED]
     query = (
         select(Job.kind, Job.status, func.count())
-        .where(Job.status.in_(unfinished))
+        .where(Job.status.in_(UNFINISHED))
         .group_by(Job.kind, Job.status)
     )
     return {(kind, status): number for kind, status, number in (await session.execute(query)).all()}
@@ -479,13 +488,7 @@ async def counts(session: AsyncSession) -> dict[tuple[str, str], int]:
 
 async def newest_open(session: AsyncSession, document_id: str) -> Job | None:
     """The newest job of the document that is not over, or None."""
-    query = (
-        select(Job)
-        .where(Job.document_id == document_id, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
-        .order_by(Job.created_at.desc())
-        .limit(1)
-    )
-    return (await session.execute(query)).scalar_one_or_none()
+    return await _newest_open(session, Job.document_id == document_id)
 
 
 async def is_any_open(session: AsyncSession, kb_id: str, document_id: str | None = None) -> bool:
@@ -493,7 +496,7 @@ async def is_any_open(session: AsyncSession, kb_id: str, document_id: str | None
     chosen = Job.kb_id == kb_id
     if document_id is not None:
         chosen = and_(chosen, or_(Job.document_id == document_id, Job.kind.in_(WHOLE_KB)))
-    query = exists().where(chosen, Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+    query = exists().where(chosen, Job.status.in_(OPEN))
     return bool((await session.execute(select(query))).scalar_one())
 
 
@@ -502,17 +505,16 @@ async def is_whole_kb_open(session: AsyncSession, kb_id: str) -> bool:
     query = exists().where(
         Job.kb_id == kb_id,
         Job.kind.in_(WHOLE_KB),
-        Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]),
+        Job.status.in_(OPEN),
     )
     return bool((await session.execute(select(query))).scalar_one())
 
 
 async def open_of_kb(session: AsyncSession, kb_id: str, *kinds: str) -> Job | None:
     """The newest job of these kinds that waits or runs for the knowledge base, or None."""
-    query = (
-        select(Job)
-        .where(Job.kb_id == kb_id, Job.kind.in_(kinds), Job.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
-        .order_by(Job.created_at.desc())
-        .limit(1)
-    )
+    return await _newest_open(session, Job.kb_id == kb_id, Job.kind.in_(kinds))
+
+
+async def _newest_open(session: AsyncSession, *chosen: ColumnElement[bool]) -> Job | None:
+    query = select(Job).where(*chosen, Job.status.in_(OPEN)).order_by(Job.created_at.desc()).limit(1)
     return (await session.execute(query)).scalar_one_or_none()

@@ -226,6 +226,10 @@ class JobStatus(StrEnum):
     DISMISSED = "dismissed"  # it failed, and nobody will try it again
 
 
+OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)  # not over yet
+UNFINISHED = (*OPEN, JobStatus.FAILED)  # or somebody may try it again
+
+
 class Job(Base):
     """One piece of work for a worker. A running job belongs to `lease_owner` until `lease_until`.
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from core.db import checks, jobs, kbs
 from core.db.kbs import Size
-from core.db.models import Check, DocumentStatus, JobKind, JobStatus
+from core.db.models import UNFINISHED, Check, DocumentStatus, JobKind
 from ingest.fsck import Trouble
 from models.llm.limits import LimitedLLM
 from rag_service.api.deps import AnyKey, Services
@@ -98,8 +98,7 @@ class _Everything(Collector):
 
 
 def _of_jobs(snapshot: _Snapshot) -> Iterator[Metric]:
-    unfinished = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FAILED)
-    none = {(kind.value, status.value): 0 for kind in JobKind for status in unfinished}
+    none = {(kind.value, status.value): 0 for kind in JobKind for status in UNFINISHED}
     yield _gauge(
         "rag_jobs",
         "Jobs that wait, run, or failed and wait for somebody to look.",
