@@ -9,8 +9,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
-from core.db.session import driver_url
+from core.db.session import driver_url, unavailable
 
 LOCK = 7_246_170  # PostgreSQL advisory lock that keeps two starting machines apart; any number, never changed
 
@@ -24,8 +25,14 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the schema to the newest step; does nothing if it is there. Concurrent calls wait for each other."""
-    command.upgrade(config(url), "head")
+    """Bring the schema to the newest step; does nothing if it is there. Concurrent calls wait for each other.
+
+    Raises `DatabaseUnavailable` when the server does not answer.
+    """
+    try:
+        command.upgrade(config(url), "head")
+    except OperationalError as error:
+        raise unavailable(error) from error
 
 
 def is_current(url: str) -> bool:

@@ -51,9 +51,9 @@ class Database:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise _unavailable(TimeoutError(f"no answer within {longest:g} s")) from error
+            raise unavailable(TimeoutError(f"no answer within {longest:g} s")) from error
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         except DataError as error:
             raise InvalidValue(
                 f"The database cannot keep a value ({_first_line(error)}).",
@@ -61,7 +61,7 @@ class Database:
             ) from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             raise
 
     async def ping(self) -> None:
@@ -72,7 +72,8 @@ class Database:
         await self._engine.dispose()
 
 
-def _unavailable(error: Exception) -> DatabaseUnavailable:
+def unavailable(error: Exception) -> DatabaseUnavailable:
+    """The error of ours for a driver's `error`, whose first line it quotes."""
     return DatabaseUnavailable(
         f"The database does not answer ({_first_line(error)}).",
         hint="Check RAG_DATABASE__URL and that PostgreSQL is running.",

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from ctypes.util import find_library
 from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +29,24 @@ from models.llm.sampling import SamplingParams
 SERVER = Path(__file__).with_name("llama_cpp_server.py")
 START_TIMEOUT_S = 300.0  # loads about 1 GB a second from a warm disk, far less from a cold one
 STOP_TIMEOUT_S = 5.0
+LONGEST_METADATA = 64 * 1024 * 1024  # bytes; a vocabulary of 262,144 words takes 6 MB
+
+
+def is_base_model(path: Path) -> bool:
+    """Whether the GGUF file `path` lacks `tokenizer.chat_template` (GGUF specification), how a chat is written.
+
+    llama.cpp would write it as ChatML then, of which such a model knows nothing, and answer with garbage. The key
+    stands before the weights. False for what is no GGUF file, of which llama.cpp says so itself.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            return False
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+
+            def says(key: bytes) -> bool:
+                return content.find(key, 0, LONGEST_METADATA) >= 0
+
+            return says(b"general.architecture") and not says(b"tokenizer.chat_template")
 
 
 class LlamaCppLLM:
@@ -108,6 +127,11 @@ class LlamaCppLLM:
         if not self._model_path.is_file():
             raise ModelError(
                 f"There is no file {self._model_path}.", hint="Set llm.model_path to a GGUF file."
+            )
+        if self._prompt_style == "chat" and is_base_model(self._model_path):
+            raise ModelError(
+                f"{self._model_path.name} has no chat template: it is a base model, which goes on with a text.",
+                hint="Set llm.prompt_style to completion, or llm.model_path to an instruction-tuned model.",
             )
         api_key = secrets.token_urlsafe()
         # OpenMP's waiting threads spin by default, which on busy cores makes everything 20 times slower.

@@ -17,8 +17,8 @@ from rag_service.answering.trace import Trace
 EXTRACTIVE_NAME = "extractive (no language model)"
 EXTRACTIVE = Preset("extractive", "The extractive answer, which no language model writes,")
 _NOTE = {
-    "zh": "（没有配置大语言模型，以下是文档中最相关的原文。）\n",
-    "en": "(No language model is configured; these are the most relevant sentences of the documents.)\n",
+    "zh": "（未使用大语言模型，以下是文档中最相关的原文。）\n",
+    "en": "(No language model is used; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
 _MOST_KEY_SENTENCES = 8  # of whole documents
@@ -46,8 +46,8 @@ class ExtractiveGenerator:
     def check_mode(self, mode: AnswerMode) -> None:
         if mode is not AnswerMode.STUFF:
             raise InvalidValue(
-                f"The answer mode {mode} needs a language model, and none is configured.",
-                hint="Set RAG_LLM__KIND, or ask with the mode stuff.",
+                f"The answer mode {mode} needs a language model; extractive answers have none.",
+                hint="Set RAG_LLM__KIND, choose another model, or ask with the mode stuff.",
             )
 
     def preamble(self, question: str) -> str:

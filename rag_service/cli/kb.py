@@ -96,7 +96,13 @@ def rebuild(
     chunking = chunking_of(strategy, characters, more)
     body = {"chunking": chunking.model_dump(mode="json") if chunking else None}
     with open_api() as api:
-        _switched(api, name, Job.model_validate(api.post(kb_path(name, "rebuild"), body)))
+        before = Kb.model_validate(api.get(kb_path(name)))
+        after = _switched(api, name, Job.model_validate(api.post(kb_path(name, "rebuild"), body)))
+    if after.generation != before.generation and (after.embedder, after.chunking) == (
+        before.embedder,
+        before.chunking,
+    ):
+        typer.echo("Embedder and chunking are what they were.")
 
 
 @app.command()
@@ -106,7 +112,7 @@ def rollback(name: Name) -> None:
         _switched(api, name, Job.model_validate(api.post(kb_path(name, "rollback"), {})))
 
 
-def _switched(api: Api, name: str, job: Job) -> None:
+def _switched(api: Api, name: str, job: Job) -> Kb:
     if api.wait(job).status == "cancelled":
         typer.echo("It was called off.")
     kb = Kb.model_validate(api.get(kb_path(name)))
@@ -119,6 +125,7 @@ def _switched(api: Api, name: str, job: Job) -> None:
             f"Generation {kb.other_generation.number} is kept. Back to it: rag-service kb rollback {name}; "
             f"delete it: rag-service kb drop-generation {name}"
         )
+    return kb
 
 
 @app.command()

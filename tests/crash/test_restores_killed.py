@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 
 import httpx
 import numpy as np
 import pytest
-from books import BOOKS, SETTINGS, VERSIONS, entries, is_over, search, upload, whole
-from folders import short_folder
+from books import BOOKS, VERSIONS, entries, is_over, search, upload, whole
 from kills import kill_again_and_again
-from running import StoreProcess, running
 from store_servers import KINDS, names_in, open_store
+from target import Target, service_beside
 from up_service import UpService, eventually
 
 from core.types import EmbeddedRecord, IndexKind, IndexName, Record
@@ -31,26 +28,10 @@ DIM = 384  # of the bundled embedder
 pytestmark = pytest.mark.timeout(1200)  # the first run fetches the servers
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The service, where it restores to, and that server unless it is the service's database."""
-
-    service: UpService
-    kind: str
-    url: str
-    server: StoreProcess | None
-
-
 @pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    kind = request.param
-    with ExitStack() as stack:
-        server = None if kind == "pgvector" else stack.enter_context(running(kind))
-        where = {} if server is None else {f"RAG_STORES__{kind.upper()}__URL": server.url}
-        service = UpService(stack.enter_context(short_folder()), **SETTINGS, **where)
-        stack.callback(service.stop)
-        service.start()
-        yield Target(service, kind, server.url if server else service.database_url, server)
+    with service_beside(request.param) as target:
+        yield target
 
 
 def test_a_killed_restoration_shows_nothing_until_all_of_it_is_there_once(target: Target) -> None:

@@ -36,7 +36,13 @@ pytestmark = [
 @asynccontextmanager
 async def llama_cpp(_: str) -> AsyncIterator[LLM]:
     CACHE.mkdir(parents=True, exist_ok=True)
-    llm = LlamaCppLLM(model_path=demo_model(CACHE).path, context_tokens=24_000, concurrency=2, threads=1)
+    llm = LlamaCppLLM(
+        model_path=demo_model(CACHE).path,
+        context_tokens=24_000,
+        prompt_style="completion",
+        concurrency=2,
+        threads=1,
+    )
     try:
         yield llm
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,15 @@ async def test_a_file_that_is_no_model_is_an_error_that_names_it(
     await llm.close()
 
 
+async def test_a_base_model_is_not_asked_to_chat(weights: Path) -> None:
+    llm = LlamaCppLLM(model_path=weights, context_tokens=512)
+    with pytest.raises(ModelError, match=rf"{re.escape(weights.name)} has no chat template") as caught:
+        await llm.ping()
+    assert "prompt_style to completion" in (caught.value.hint or "")
+    assert servers() == []
+    await llm.close()
+
+
 async def test_without_the_package_the_hint_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +131,7 @@ from pathlib import Path
 from models.llm.llama_cpp import LlamaCppLLM
 
 async def main():
-    llm = LlamaCppLLM(model_path=Path({str(weights)!r}), context_tokens=512)
+    llm = LlamaCppLLM(model_path=Path({str(weights)!r}), context_tokens=512, prompt_style="completion")
     await llm.ping()
     print("ready", flush=True)
     await asyncio.sleep(600)

@@ -82,4 +82,4 @@ async def test_the_extractive_answer_quotes_and_says_what_it_is() -> None:
     assert [delta.finish_reason for delta in deltas][-1] == FinishReason.STOP
     assert generator.name == EXTRACTIVE_NAME
     assert generator.preamble("How long?").startswith("(No language model")
-    assert generator.preamble("多久？").startswith("（没有配置大语言模型")
+    assert generator.preamble("多久？").startswith("（未使用大语言模型")

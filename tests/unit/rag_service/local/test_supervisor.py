@@ -148,6 +148,16 @@ def test_a_stop_signal_ends_worker_then_api_and_leaves_no_process(
     assert all_gone(family)
 
 
+def test_two_stop_signals_in_one_moment_stop_it_as_one_does(data_dir: Path, database_url: str) -> None:
+    with up(data_dir, database_url, "api") as running:
+        running.process.send_signal(signal.SIGSTOP)  # so that both wait for it
+        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end(signal.SIGCONT) == 0
+    assert running.said.endswith("stopped\n")
+    assert "Traceback" not in running.said
+
+
 def test_the_embedded_database_starts_and_stops_with_the_service(data_dir: Path) -> None:
     with up(data_dir, None, "api", "worker") as running:
         family = running.family()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -31,6 +32,19 @@ def test_a_data_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(app, ["up"])
     assert result.exit_code == 1
     assert f"{tmp_path}/file/data cannot be made" in result.stderr
+
+
+def test_a_database_that_is_away_is_named_without_a_traceback(tmp_path: Path) -> None:
+    address = "postgresql://rag:secret@127.0.0.1:1/rag"
+    environ = os.environ | {"RAG_DATABASE__URL": address, "RAG_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-m", "rag_service.cli", "up"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "The database does not answer" in said
+    assert "Check RAG_DATABASE__URL" in said
+    assert "Traceback" not in said
+    assert "secret" not in said
 
 
 def test_the_supervisor_loads_no_heavy_library() -> None:
