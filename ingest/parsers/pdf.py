@@ -1,15 +1,16 @@
-"""How is a PDF read? Its text page by page, scanned pages by OCR, and its outline (bookmarks) as sections.
+"""How is a PDF read? Its text page by page, scanned pages by OCR, and its outline (bookmarks) as sections; without an
+outline, lines that are set larger than the text (`pdf_headings`).
 
 pdfium gives the text in the order of the file, with a line break where a line ends. Headers and footers that only
-repeat are left out. A bookmark names only a page, so a section starts where the bookmark's title stands on that page,
-else at the top of the page.
+repeat are left out. A bookmark names only a page, so a section starts where its title stands on that page, else at the
+top of the page.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from core.errors import UnreadableDocument
 from core.types import ParsedDocument, Span
 from ingest.parsers.base import Content, Format, Limits, TextBuilder, check_pages, clean, too_much_text
 from ingest.parsers.ocr import INSTALL, LONGEST_SIDE, TALL, Recogniser, recogniser
+from ingest.parsers.pdf_headings import Line, headings, lines_of
 from ingest.parsers.running_lines import without_running_lines
 
 if TYPE_CHECKING:
@@ -54,18 +56,23 @@ def _read(path: Path, limits: Limits) -> ParsedDocument:
     document = _open(path)
     try:
         builder = TextBuilder(limits)
-        spans = _add_pages(builder, document, limits)
+        outline = list(_bookmarks(document))
+        lines: list[Line] | None = None if outline else []
+        spans = _add_pages(builder, document, limits, lines)
         if not any(len(span) for span in spans):
             raise UnreadableDocument(f"There is no text on the {len(spans)} page(s) of this PDF.")
-        return _with_outline(builder, document, spans)
+        sections = outline or headings(lines or [])
+        return _with_sections(builder, document, spans, sections, bookmarks=bool(outline))
     finally:
         document.close()
 
 
-def _add_pages(builder: TextBuilder, document: PdfDocument, limits: Limits) -> list[Span]:
+def _add_pages(
+    builder: TextBuilder, document: PdfDocument, limits: Limits, lines: list[Line] | None
+) -> list[Span]:
     """Append each page's text; returns where it lies, a span of no length for an empty page."""
     spans: list[Span] = []
-    for text in without_running_lines(_page_texts(document, limits)):
+    for text in without_running_lines(_page_texts(document, limits, lines)):
         builder.page()
         start = builder.add(text)
         end = builder.length
@@ -73,8 +80,8 @@ def _add_pages(builder: TextBuilder, document: PdfDocument, limits: Limits) -> l
     return spans
 
 
-def _page_texts(document: PdfDocument, limits: Limits) -> list[str]:
-    """The text of each page, recognised where it is a picture."""
+def _page_texts(document: PdfDocument, limits: Limits, lines: list[Line] | None) -> list[str]:
+    """The text of each page, recognised where it is a picture. `lines`: where to put those that are no pictures."""
     check_pages(len(document), limits)
     reader: Recogniser | None = None
     texts: list[str] = []
@@ -82,7 +89,7 @@ def _page_texts(document: PdfDocument, limits: Limits) -> list[str]:
     for number in range(len(document)):
         page = document[number]
         try:
-            text = clean(_text(page))
+            text = clean(_text(page, number, lines))
             if _is_scan(page, text):
                 reader = reader or recogniser(limits)
                 if reader is None:
@@ -124,10 +131,12 @@ def _open(path: Path) -> PdfDocument:
         raise UnreadableDocument(f"The PDF is damaged: {error}", hint="Save it again as PDF.") from error
 
 
-def _text(page: PdfPage) -> str:
+def _text(page: PdfPage, number: int, lines: list[Line] | None) -> str:
     text_page = page.get_textpage()
     # Not get_text_bounded: on rotated pages it runs lines together.
     text: str = text_page.get_text_range()
+    if lines is not None:
+        lines += lines_of(number, text, text_page)
     text_page.close()
     return _SPACED_OUT.sub(lambda match: match[0].replace(" ", ""), text)
 
@@ -160,15 +169,27 @@ def _picture(page: PdfPage) -> Image:
     return image
 
 
-def _with_outline(builder: TextBuilder, document: PdfDocument, spans: list[Span]) -> ParsedDocument:
+def _with_sections(
+    builder: TextBuilder,
+    document: PdfDocument,
+    spans: list[Span],
+    sections: Sequence[tuple[int, str, int]],
+    *,
+    bookmarks: bool,
+) -> ParsedDocument:
     text = builder.text
     found: dict[int, tuple[int, str]] = {}
     after = -1
-    for level, title, page in _bookmarks(document):
+    for level, title, page in sections:
         if page >= len(spans):
             continue
+        start = _start_of(title, text, spans[page], after)
+        if start is None:
+            if not bookmarks:
+                continue  # a running header, which is left out
+            start = spans[page].start
         # A later bookmark with no place of its own (same start) is deeper and replaces its parent.
-        after = _start_of(title, text, spans[page], after)
+        after = start
         found[after] = (level, title)
     for start, (level, title) in sorted(found.items()):
         builder.section(level, title, start)
@@ -186,15 +207,15 @@ def _bookmarks(document: PdfDocument) -> Iterator[tuple[int, str, int]]:
             yield bookmark.level + 1, title, page
 
 
-def _start_of(title: str, text: str, page: Span, after: int) -> int:
-    """Where `title` stands on the page, whatever its white space: after the last heading on this page if it
-    can, at the start of a line if it can, else the top of the page."""
+def _start_of(title: str, text: str, page: Span, after: int) -> int | None:
+    """Where `title` stands on the page, if it does, whatever its white space: after the last heading on this page if
+    it can, at the start of a line if it can."""
     pattern = r"\s*".join(re.escape(character) for character in title if not character.isspace())
     hits = [match.start() for match in re.finditer(pattern, text[page.start : page.end], re.I)]
     starts = [page.start + hit for hit in hits]
     fresh = [start for start in starts if start > after] or starts
     at_line_start = [start for start in fresh if start == page.start or text[start - 1] == "\n"]
-    return next(iter(at_line_start or fresh), page.start)
+    return next(iter(at_line_start or fresh), None)
 
 
 PDF = Format(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -11,10 +11,11 @@ def write_pdf(
     pages: Sequence[Sequence[str]],
     *,
     outline: Sequence[tuple[str, int]] = (),
+    sizes: Mapping[str, float] = {},
     rotate: int = 0,
     title: str = "",
 ) -> Path:
-    """Write pages of lines. `outline` holds (title, page from 0), all of one level."""
+    """Write pages of lines. `outline` holds (title, page from 0), all of one level; `sizes` points of lines."""
     first_page = 6
     first_item = first_page + 2 * len(pages)
     objects = {
@@ -34,8 +35,8 @@ def write_pdf(
         5: f"<< /Title {_name(title)} >>",
     }
     for number, lines in enumerate(pages):
-        content = " ".join(f"{_text(line)} Tj 0 -20 Td" for line in lines)
-        stream = f"BT /F 12 Tf 60 760 Td {content} ET" if lines else ""
+        content = " ".join(f"/F {sizes.get(line, 12)} Tf {_text(line)} Tj 0 -20 Td" for line in lines)
+        stream = f"BT 60 760 Td {content} ET" if lines else ""
         objects[first_page + 2 * number] = (
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Rotate {rotate} "
             f"/Resources << /Font << /F 3 0 R >> >> /Contents {first_page + 2 * number + 1} 0 R >>"
