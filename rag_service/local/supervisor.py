@@ -268,17 +268,15 @@ def _how_it_ended(status: int) -> str:
 
 @contextmanager
 def _stop_signals_interrupt() -> Iterator[None]:
-    """Within, each of `STOP_SIGNALS` raises `KeyboardInterrupt`; afterwards all is as before."""
+    """Within, the first of `STOP_SIGNALS` raises `KeyboardInterrupt`; afterwards all is as before."""
 
     asked = False
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:  # two came in one moment: this one was on its way already
-            return
-        asked = True
-        _ignore_stop_signals()  # one is enough: stopping must not be interrupted half-way
-        raise KeyboardInterrupt
+        if not asked:  # one is enough: stopping must not be interrupted half-way
+            asked = True
+            raise KeyboardInterrupt
 
     # Under nohup the end of the terminal is not a reason to stop.
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()

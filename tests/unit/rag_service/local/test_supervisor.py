@@ -140,8 +140,8 @@ def test_a_stop_signal_ends_worker_then_api_and_leaves_no_process(
     data_dir: Path, database_url: str, number: signal.Signals
 ) -> None:
     with up(data_dir, database_url, "api", "worker") as running:
+        assert eventually(lambda: len(running.family()) == 3)  # api, worker and the worker's own child
         family = running.family()
-        assert len(family) == 3  # api, worker and the worker's own child
         assert running.end(number) == 0
     assert (data_dir / "ended").read_text().split() == ["worker", "api"]
     assert running.said.endswith("stopped\n")
