@@ -1,7 +1,7 @@
 """Do models, sampling parameters and answer modes do what a request, a knowledge base or the settings say?
 
-With the real service and a real llama.cpp. The model is a tiny base model: asserted is what was asked of it and what
-became of its text, never what it says.
+With the real service and a real llama.cpp. The models are one tiny base model: asserted is what was asked of it and
+what became of its text, never what it says.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_weights import chat_weights
 from openai import OpenAI, UnprocessableEntityError
 from running_service import Running, running_service
 
@@ -32,15 +33,14 @@ OTHERS = {
 def service(
     new_database: Callable[[], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    weights = str(demo_model(CACHE).path)
+    chat, base = str(chat_weights(CACHE)), str(demo_model(CACHE).path)
     variables = {
         "RAG_LLM__KIND": "llama-cpp",
-        "RAG_LLM__MODEL_PATH": weights,
+        "RAG_LLM__MODEL_PATH": chat,
         "RAG_LLM__CONTEXT_TOKENS": "768",
         "RAG_LLM__MAX_NEW_TOKENS": "24",
         "RAG_LLMS__BASE__KIND": "llama-cpp",
-        "RAG_LLMS__BASE__MODEL_PATH": weights,
+        "RAG_LLMS__BASE__MODEL_PATH": base,
         "RAG_LLMS__BASE__PROMPT_STYLE": "completion",
         "RAG_LLMS__BASE__CONTEXT_TOKENS": "2048",
         "RAG_LLMS__QUOTES__KIND": "extractive",
