@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.ingest_and_ask [FOLDER] [--seconds 60] [--nice 10]
 
 Asks `/search` one question after the other while nothing else is to do, then while hundreds of documents are read, and
-prints p50 and p95 of both and their ratios. Then it lets the reading go on alone for as long, and embeds the texts of
-its chunks, as many as fit into the same time, with the bare embedder in this process: chunks per second of both, and
-their ratio; and the CPU-seconds that each spent on a chunk, which other work on the machine changes less. JSON.
+prints p50 and p95 of both and their ratios. Then it lets the reading go on alone for as long, and embeds the same texts
+(chunks, and summaries in the same proportion), as many as fit into the same time, with the bare embedder in this
+process: chunks per second of both, and their ratio; and the CPU-seconds that each spent on a chunk, which other work
+on the machine changes less. JSON.
 
 Documents are pages of this repository, shuffled anew for each; or those of a data set (`benchmarks/dataset.py`).
 """
@@ -22,9 +23,11 @@ import asyncio
 import json
 import random
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -101,7 +104,8 @@ def main() -> None:
         "ratio_rate": round(bare["chunks_per_s"] / alone["chunks_per_s"], 2),
         "ratio_cpu": round(alone["cpu_ms_per_chunk"] / bare["cpu_ms_per_chunk"], 2),
         "worker_nice": niceness,
-        "chunks": len(texts),
+        "chunks": sum(chunks for _, chunks in texts),
+        "summaries": sum(not chunks for _, chunks in texts),
         "load": round(os.getloadavg()[0], 1),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -145,19 +149,30 @@ def _cpu(worker: psutil.Process) -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _texts(client: httpx.Client, kb: str) -> list[str]:
-    """What was embedded for each chunk."""
-    lines = client.get(f"/kbs/{kb}/export", timeout=600).raise_for_status().text.splitlines()
-    return [f"{chunk['header']}\n{chunk['text']}" for chunk in map(json.loads, lines)]
+def _texts(client: httpx.Client, kb: str) -> list[tuple[str, int]]:
+    """What was embedded, and how many chunks each is: 1, or 0 for a summary. In no order that matters to time."""
+    backup = client.get(f"/kbs/{kb}/backup", timeout=600).raise_for_status().content
+    texts = []
+    with tarfile.open(fileobj=BytesIO(backup)) as archive:
+        for member in archive:
+            kind = member.name.split("/")[0]
+            content = archive.extractfile(member)
+            if kind in ("chunks", "summaries") and content is not None:
+                records = map(json.loads, content.read().splitlines())
+                texts += [(f"{each['header']}\n{each['text']}", int(kind == "chunks")) for each in records]
+    random.Random(0).shuffle(texts)
+    return texts
 
 
-async def _bare(texts: Sequence[str], seconds: float) -> dict[str, float]:
+async def _bare(texts: Sequence[tuple[str, int]], seconds: float) -> dict[str, float]:
     embedder = BundledEmbedder(threads=1)
-    await embedder.embed_passages(texts[:5])
+    await embedder.embed_passages([text for text, _ in texts[:5]])
     done, start, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
-        await embedder.embed_passages([texts[done % len(texts)]])
-        done += 1
+    for text, chunks in cycle(texts):
+        if time.perf_counter() - start > seconds:
+            break
+        await embedder.embed_passages([text])
+        done += chunks
     took, used = time.perf_counter() - start, time.process_time() - cpu
     await embedder.close()
     return {"chunks_per_s": round(done / took, 2), "cpu_ms_per_chunk": round(1000 * used / done, 1)}
