@@ -19,7 +19,8 @@ from stores.base import VectorStore
 from stores.pgvector import PgVectorStore
 
 # The others take as long again: `make test-stores` runs them all.
-KINDS = ("pgvector", *STORE_SERVERS) if os.environ.get("EVERY_STORE") else ("pgvector", "redis")
+EVERY = bool(os.environ.get("EVERY_STORE"))
+KINDS = ("pgvector", *STORE_SERVERS) if EVERY else ("pgvector", "redis")
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from books import VERSIONS, Reading, entries, is_over, search, upload, whole
 from kills import kill_again_and_again
-from store_servers import KINDS, names_in
+from store_servers import EVERY, KINDS, names_in
 from target import Target, service_beside
 from up_service import eventually
 
@@ -26,7 +26,7 @@ LONGEST_S = 0.5  # between the beginning of an attempt and its kill
 pytestmark = pytest.mark.timeout(1200)  # the first run fetches the servers
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KINDS if EVERY else KINDS[:1])  # minutes each
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     with service_beside(request.param) as target:
         yield target
