@@ -28,6 +28,7 @@ PARTS = (
     *("benchmarks", "tests", "pyproject.toml"),
 )
 LARGE = "not rankings_by_keyword and not nearest_are_found and not many_chunks"
+SOME = {"re-ingest takes the new", "gte for gt"}
 TIMEOUT_S = 1800  # of one run on busy cores
 
 
@@ -167,6 +168,12 @@ def is_red(folder: Path, kind: str, bug: Bug | None, environment: dict[str, str]
         return _fails(folder, suite, name, environment)
     finally:
         file.write_text(right)
+
+
+def some_green(folder: Path, kind: str, environment: dict[str, str]) -> list[str]:
+    """Names of bugs that the contract does not see, of two: all take many minutes."""
+    some = [bug for bug in BUGS[kind] if bug.name in SOME]
+    return [bug.name for bug in some if not is_red(folder, kind, bug, environment)]
 
 
 def _fails(folder: Path, suite: str, name: str, environment: dict[str, str]) -> bool:
