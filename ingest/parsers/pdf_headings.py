@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -81,9 +81,11 @@ def _size_of_text(lines: Sequence[Line]) -> float:
 def _size(line: str, start: int, text_page: PdfTextPage) -> float:
     from pypdfium2 import PdfiumError  # noqa: PLC0415  # 20 MiB that only PDFs need
 
-    places = [place for place, character in enumerate(line, start) if not character.isspace()]
+    places = (place for place, character in enumerate(line, start) if not character.isspace())
     heights = []
-    for place in places[:: len(places) // _SAMPLES + 1]:
+    for place in islice(
+        places, 0, None, len("".join(line.split())) // _SAMPLES + 1
+    ):  # a line may be a whole book
         try:
             _, bottom, _, top = text_page.get_charbox(place, loose=True)
         except PdfiumError:

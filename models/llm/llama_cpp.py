@@ -128,7 +128,7 @@ class LlamaCppLLM:
             raise ModelError(
                 f"There is no file {self._model_path}.", hint="Set llm.model_path to a GGUF file."
             )
-        if self._prompt_style == "chat" and is_base_model(self._model_path):
+        if self._prompt_style == "chat" and await asyncio.to_thread(is_base_model, self._model_path):
             raise ModelError(
                 f"{self._model_path.name} has no chat template: it is a base model, which goes on with a text.",
                 hint="Set llm.prompt_style to completion, or llm.model_path to an instruction-tuned model.",
