@@ -1,12 +1,12 @@
 """Does reading documents slow answers, and how fast is it? The whole service, as `rag-service up` starts it.
 
-    .venv/bin/python -m benchmarks.ingest_and_ask [FOLDER] [--seconds 60] [--nice 10]
+    .venv/bin/python -m benchmarks.ingest_and_ask [FOLDER] [--seconds 60] [--nice 10] [--large 100000]
 
 Asks `/search` one question after the other while nothing else is to do, then while hundreds of documents are read, and
 prints p50 and p95 of both and their ratios. Then it lets the reading go on alone for as long, and embeds the same texts
 (chunks, and summaries in the same proportion), as many as fit into the same time, with the bare embedder in this
 process: chunks per second of both, and their ratio; and the CPU-seconds that each spent on a chunk, which other work
-on the machine changes less. JSON.
+on the machine changes less. With `--large` documents are then read into a knowledge base of so many chunks. JSON.
 
 Documents are pages of this repository, shuffled anew for each; or those of a data set (`benchmarks/dataset.py`).
 """
@@ -30,19 +30,23 @@ from datetime import UTC, datetime
 from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 
-from benchmarks.dataset import load
-from benchmarks.live import chunks_of, live_service, new_kb, percentiles, say, upload, wait_until_read
+from benchmarks.dataset import CorpusDocument, load
+from benchmarks.live import chunks_of, fill, live_service, new_kb, percentiles, say, upload, wait_until_read
 from benchmarks.retrieval import machine
 from models.embedders.bundled import BundledEmbedder
 
+if TYPE_CHECKING:
+    from up_service import UpService
+
 ROOT = Path(__file__).parents[1]
-ASKED, READ = "asked", "read"  # knowledge bases: the one that is there, the one that grows
+ASKED, READ, LARGE = "asked", "read", "large"  # knowledge bases: that is there, that grows, that has grown
 CHARACTERS = 250  # of a chunk, as the settings have it by default
+LARGE_BASE = 300  # chunks of the large knowledge base that are really embedded
 PARAGRAPHS = 12  # of a document that is made from pages
 THERE = 20  # documents that are there when the first questions come
 SETTLED_S = 5.0  # what begins is not measured
@@ -63,6 +67,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="a data set instead of this repository's pages")
     parser.add_argument("--documents", type=int, default=600, help="how many wait to be read (600)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each of the four measurements (60)")
+    parser.add_argument(
+        "--large", type=int, default=0, help="chunks of a knowledge base to read into at last (none)"
+    )
     parser.add_argument("--nice", help="RAG_WORKER__NICE; unset: as `up` sets it")
     chosen = parser.parse_args()
     documents, questions = _of_folder(chosen.folder) if chosen.folder else (_of_pages(), QUESTIONS)
@@ -88,6 +95,8 @@ def main() -> None:
         niceness = worker.nice()
         say("Fetching what was embedded …")
         texts = _texts(client, READ)
+        client.delete(f"/kbs/{READ}").raise_for_status()
+        large = _reading_into_large(service, files, chosen.large, chosen.seconds) if chosen.large else None
     if not unread:
         sys.exit("All documents were read before the measurements ended: ask for more (--documents).")
     say("Embedding alone …")
@@ -110,6 +119,9 @@ def main() -> None:
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
     }
+    if large is not None:
+        result["reading_alone_large"] = large
+        result["ratio_large"] = round(alone["chunks_per_s"] / large["chunks_per_s"], 2)
     print(json.dumps(result, indent=1))
 
 
@@ -125,22 +137,38 @@ def _ask(client: httpx.Client, questions: Sequence[str], *, seconds: float) -> l
     return took
 
 
-def _reading(client: httpx.Client, worker: psutil.Process, meanwhile: Any) -> tuple[Any, dict[str, float]]:
+def _reading_into_large(
+    service: UpService, files: Sequence[tuple[str, str]], chunks: int, seconds: float
+) -> dict[str, float]:
+    """How fast documents are read into a knowledge base that has so many chunks."""
+    there, fresh = files[:THERE], files[THERE:]
+    documents = [CorpusDocument(name.removesuffix(".md"), name, text) for name, text in there]
+    fill(service, LARGE, documents, base=LARGE_BASE, chunks=chunks, characters=CHARACTERS)
+    with service.client() as client:
+        upload(client, LARGE, [(f"new-{name}", text) for name, text in fresh])
+        time.sleep(SETTLED_S)
+        say("Reading alone, into the large knowledge base …")
+        return _reading(client, service.part("worker"), lambda: time.sleep(seconds), LARGE)[1]
+
+
+def _reading(
+    client: httpx.Client, worker: psutil.Process, meanwhile: Any, kb: str = READ
+) -> tuple[Any, dict[str, float]]:
     """What `meanwhile` gives, and how fast documents were read."""
-    chunks, cpu, start = _progress(client), _cpu(worker), time.perf_counter()
+    chunks, cpu, start = _progress(client, kb), _cpu(worker), time.perf_counter()
     result = meanwhile()
     seconds = time.perf_counter() - start
-    done, used = _progress(client) - chunks, _cpu(worker) - cpu
+    done, used = _progress(client, kb) - chunks, _cpu(worker) - cpu
     return result, {
         "chunks_per_s": round(done / seconds, 2),
         "cpu_ms_per_chunk": round(1000 * used / max(done, 1), 1),
     }
 
 
-def _progress(client: httpx.Client) -> float:
+def _progress(client: httpx.Client, kb: str) -> float:
     """Chunks of documents that are read, and of the one that is being."""
-    running = client.get(f"/kbs/{READ}/jobs", params={"status": "running"}).json()["items"]
-    return chunks_of(client, READ) + sum(job["done"] for job in running if job["stage"] == "embedding")
+    running = client.get(f"/kbs/{kb}/jobs", params={"status": "running"}).json()["items"]
+    return chunks_of(client, kb) + sum(job["done"] for job in running if job["stage"] == "embedding")
 
 
 def _cpu(worker: psutil.Process) -> float:

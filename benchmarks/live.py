@@ -54,13 +54,25 @@ def live_service(*, known: Path | None = None, **variables: str) -> Iterator[UpS
                 shutil.copy(vectors, known)
 
 
-def fill(service: UpService, kb: str, documents: Sequence[CorpusDocument], *, base: int, chunks: int) -> int:
+def fill(
+    service: UpService,
+    kb: str,
+    documents: Sequence[CorpusDocument],
+    *,
+    base: int,
+    chunks: int,
+    characters: int = CHARACTERS,
+) -> int:
     """Make the knowledge base with about `chunks` chunks, of which the service embeds about `base`."""
     with service.client() as client:
         made = f"{kb}-base" if chunks > base else kb
-        new_kb(client, made, CHARACTERS)
+        new_kb(client, made, characters)
         say(f"Reading about {base} chunks …")
-        upload(client, made, [(f"{d.id}.md", f"# {d.title}\n\n{d.text}") for d in _up_to(documents, base)])
+        upload(
+            client,
+            made,
+            [(f"{d.id}.md", f"# {d.title}\n\n{d.text}") for d in _up_to(documents, base * characters)],
+        )
         wait_until_read(client, made)
         there = chunks_of(client, made)
         if chunks > base:
@@ -84,6 +96,9 @@ def wait_until_read(client: httpx.Client, kb: str) -> None:
         client.get(f"/kbs/{kb}/jobs", params={"status": s}).json()["items"] for s in ("queued", "running")
     ):
         time.sleep(0.5)
+    failed = client.get(f"/kbs/{kb}/jobs", params={"status": "failed"}).json()["items"]
+    if failed:
+        raise SystemExit(f"Not everything was read: {failed[0]['error']}")
 
 
 def chunks_of(client: httpx.Client, kb: str) -> int:
@@ -103,8 +118,8 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1)}
 
 
-def _up_to(documents: Sequence[CorpusDocument], chunks: int) -> Iterator[CorpusDocument]:
-    left = chunks * CHARACTERS
+def _up_to(documents: Sequence[CorpusDocument], characters: int) -> Iterator[CorpusDocument]:
+    left = characters
     for document in documents:
         if left <= 0:
             return

@@ -1,5 +1,5 @@
 """How is a PDF read? Its text page by page, scanned pages by OCR, and its outline (bookmarks) as sections; without an
-outline, lines that are set larger than the text (`pdf_headings`).
+outline, lines that are set larger than the text (`pdf_headings`). Ruled tables become rows (`pdf_tables`).
 
 pdfium gives the text in the order of the file, with a line break where a line ends. Headers and footers that only
 repeat are left out. A bookmark names only a page, so a section starts where its title stands on that page, else at the
@@ -20,6 +20,7 @@ from core.types import ParsedDocument, Span
 from ingest.parsers.base import Content, Format, Limits, TextBuilder, check_pages, clean, too_much_text
 from ingest.parsers.ocr import INSTALL, LONGEST_SIDE, TALL, Recogniser, recogniser
 from ingest.parsers.pdf_headings import Line, headings, lines_of
+from ingest.parsers.pdf_tables import with_tables
 from ingest.parsers.running_lines import without_running_lines
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _text(page: PdfPage, number: int, lines: list[Line] | None) -> str:
     text: str = text_page.get_text_range()
     if lines is not None:
         lines += lines_of(number, text, text_page)
+    text = with_tables(text, page, text_page)
     text_page.close()
     return _SPACED_OUT.sub(lambda match: match[0].replace(" ", ""), text)
 

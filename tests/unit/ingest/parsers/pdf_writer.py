@@ -12,10 +12,12 @@ def write_pdf(
     *,
     outline: Sequence[tuple[str, int]] = (),
     sizes: Mapping[str, float] = {},
+    drawn: str = "",
     rotate: int = 0,
     title: str = "",
 ) -> Path:
-    """Write pages of lines. `outline` holds (title, page from 0), all of one level; `sizes` points of lines."""
+    """Write pages of lines. `outline` holds (title, page from 0), all of one level; `sizes` points of lines;
+    `drawn` is content (`ruled`, `placed`) of every page, below its lines."""
     first_page = 6
     first_item = first_page + 2 * len(pages)
     objects = {
@@ -36,7 +38,7 @@ def write_pdf(
     }
     for number, lines in enumerate(pages):
         content = " ".join(f"/F {sizes.get(line, 12)} Tf {_text(line)} Tj 0 -20 Td" for line in lines)
-        stream = f"BT 60 760 Td {content} ET" if lines else ""
+        stream = f"{drawn} BT 60 760 Td {content} ET" if lines else drawn
         objects[first_page + 2 * number] = (
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Rotate {rotate} "
             f"/Resources << /Font << /F 3 0 R >> >> /Contents {first_page + 2 * number + 1} 0 R >>"
@@ -49,6 +51,16 @@ def write_pdf(
         )
     path.write_bytes(_assemble(objects))
     return path
+
+
+def ruled(*lines: tuple[float, float, float, float]) -> str:
+    """Content that draws thin lines, each from (x, y) to (x, y), in points from the lower left corner."""
+    return " ".join(f"{x0} {y0} m {x1} {y1} l S" for x0, y0, x1, y1 in lines)
+
+
+def placed(x: float, y: float, text: str) -> str:
+    """Content that sets `text` at (x, y)."""
+    return f"BT /F 12 Tf {x} {y} Td {_text(text)} Tj ET"
 
 
 def _text(text: str) -> str:
