@@ -67,6 +67,7 @@ def main() -> None:
             bodies = [json.dumps({"query": q, "top_k": TOP_K}) for q in questions]
             lines = [f"POST\t/api/v1/kbs/{KB}/search\t{body}" for body in bodies]
             ours = _loads(service.url, lines, chosen.seconds, service.tree, service.admin_key)
+            say(json.dumps(ours))
             if chosen.peer:
                 _export(service.client(), exported)
         result: dict[str, Any] = {"chunks": chunks, "ours": ours}
@@ -148,7 +149,11 @@ def _txtai(chunks: Path) -> Iterator[tuple[str, psutil.Process]]:
     ).stdout.strip()
     command = [python, "-c", PEER, str(chunks), str(PEER_PORT)]
     say("Starting txtai's server …")
-    server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
+    variables = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "ALLOW_RESOLVE_TRANSFORM": "True",
+    }  # else txtai takes no function
+    server = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables)
     url = f"http://127.0.0.1:{PEER_PORT}"
     try:
         deadline = time.monotonic() + PEER_READY_S

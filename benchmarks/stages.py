@@ -119,9 +119,9 @@ async def _measure(environment: dict[str, str], questions: Sequence[str]) -> dic
 
 
 async def _watch(services: ApiServices) -> None:
-    """Put watches around the embedder and the store that searches use."""
-    retriever: Any = services.answering._retriever
-    retriever._embedder = Waited(retriever._embedder, ("embed_queries",))
+    """Put watches around the embedder and the store that searches ask for."""
+    embedders: Any = services.embedders
+    embedders._by_name[embedders.current.name] = Waited(embedders.current, ("embed_queries",))
     store = await services.stores.get("pgvector")
     watched: Any = Waited(store, ("search_dense", "search_text", "term_stats"))
     services.stores._open["pgvector"] = watched
