@@ -169,9 +169,10 @@ def _txtai(chunks: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/search", params={"query": "first"}, timeout=30).status_code == 200
-    except httpx.HTTPError:
+        httpx.get(f"{url}/search", params={"query": "first"}, timeout=30).raise_for_status()
+    except httpx.TransportError:
         return False
+    return True
 
 
 if __name__ == "__main__":

@@ -41,13 +41,20 @@ def main() -> None:
     chunks = [json.loads(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
     _known.update({chunk["text"]: chunk["vector"] for chunk in chunks})
     threading.Thread(target=_loop.run_forever, daemon=True).start()
-    place = "benchmarks.txtai_api.transform"
-    index = Embeddings(method="external", transform=place, hybrid=True, content=True)
+    settings = {
+        "method": "external",
+        "transform": "benchmarks.txtai_api.transform",
+        "hybrid": True,
+        "content": True,
+    }
+    index = Embeddings(**settings)
     index.index([(chunk["id"], chunk["text"], None) for chunk in chunks])
     _known.clear()
     with tempfile.TemporaryDirectory() as folder:
         index.save(f"{folder}/index")
         config = Path(folder) / "config.yml"
-        config.write_text(f"path: {folder}/index\n", encoding="utf-8")
+        config.write_text(
+            json.dumps({"path": f"{folder}/index", "embeddings": settings}), encoding="utf-8"
+        )  # JSON is YAML
         os.environ["CONFIG"] = str(config)
         uvicorn.run("txtai.api:app", host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
