@@ -43,18 +43,18 @@ class StoredDocuments:
         self._database = database
 
     async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return await documents.live(session, document_ids, scope.generation)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:
             return []
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return [
                 await documents.stretch(session, place.document_id, place.revision, place.span)
                 for place in places
             ]
 
     async def layout(self, document_id: str, revision: str) -> ParsedDocument | None:
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return await documents.get_layout(session, document_id, revision)

@@ -35,19 +35,36 @@ class Database:
             connect_args={"connect_timeout": 10},
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(self._engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @asynccontextmanager
     async def transaction(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or rolled back if the block raises.
 
-        Raises `DatabaseUnavailable` (retryable) when the server does not answer or the block takes longer than
-        `timeout_s` (default: the database's), `InvalidValue` for a value that no column can hold.
+        Raises what `reading` does; the block may take `timeout_s` (default: the database's).
         """
+        async with self._in_words(timeout_s), self._sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads. Each statement sees what is committed when it begins, as in a transaction, but is
+        not put between BEGIN and COMMIT, which would be two more messages to the server.
+
+        Raises `DatabaseUnavailable` (retryable) when the server does not answer or the block takes longer than
+        the database's time-out, `InvalidValue` for a value that no column can hold.
+        """
+        async with self._in_words(None), self._readers() as session:
+            yield session
+
+    @asynccontextmanager
+    async def _in_words(self, timeout_s: float | None) -> AsyncIterator[None]:
+        """The time for a block, and its errors as ours."""
         longest = self._timeout_s if timeout_s is None else timeout_s
         limit = asyncio.timeout(longest)
         try:
-            async with limit, self._sessions.begin() as session:
-                yield session
+            async with limit:
+                yield
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -324,7 +324,7 @@ class AnsweringPipeline:
 
     async def _other_language(self, finding: _Finding) -> bool:
         """Whether documents are in another language than the question."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             known = await documents.languages(session, [scope.kb_id for scope in finding.scopes])
         return bool(known - {language(finding.query.standalone)})
 
@@ -443,7 +443,7 @@ class AnsweringPipeline:
 
     async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
         revisions = {passage.record.document_id: passage.record.revision for passage in passages}
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             found = {
                 document_id: await documents.get_text(session, document_id, revision)
                 for document_id, revision in revisions.items()

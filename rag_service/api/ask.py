@@ -206,7 +206,7 @@ class _Exchange:
 
 
 async def find_kb(services: ApiServices, kb: str) -> KnowledgeBase:
-    async with services.database.transaction() as session:
+    async with services.database.reading() as session:
         return await kbs.by_name(session, kb)
 
 
@@ -215,7 +215,7 @@ async def read_history(
 ) -> tuple[Turn, ...]:
     if conversation_id is None:
         return ()
-    async with services.database.transaction() as session:
+    async with services.database.reading() as session:
         conversation = await conversations.find(session, key.id, kb.id, conversation_id)
     turns = conversation.turns if conversation else []
     most = services.settings.answer.history_turns
@@ -309,7 +309,7 @@ async def reachable_kbs(services: ApiServices, named: Sequence[str] | None) -> l
 
     Raises `NotFound` for a name that is not there, `Conflict` if nothing can be searched.
     """
-    async with services.database.transaction() as session:
+    async with services.database.reading() as session:
         if named is not None:
             return [await kbs.by_name(session, name) for name in dict.fromkeys(named)]
         found = await kbs.page(session, limit=MOST_ROUTED, after=None)

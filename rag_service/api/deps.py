@@ -31,7 +31,7 @@ async def any_key(
     """The caller's key, admin or reader."""
     if credentials is None:
         raise NotAuthenticated
-    async with services.database.transaction() as session:
+    async with services.database.reading() as session:
         key = await keys.find(session, credentials.credentials)
     if key is None:
         raise NotAuthenticated(
