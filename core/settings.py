@@ -320,7 +320,7 @@ class WorkerSettings(Group):
         "all, 19 the most. Unset: 10 under `rag-service up`, where answers come from the same machine, else 0.",
     )
     lease_s: float = Field(
-        30.0, ge=2, description="A job whose worker is silent this long goes to another (seconds)."
+        30.0, ge=2, le=300, description="A job whose worker is silent this long goes to another (seconds)."
     )
     max_attempts: int = Field(5, ge=1, description="Times a job is tried before it fails.")
     per_kb: int = Field(

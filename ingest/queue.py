@@ -99,6 +99,7 @@ class Signals:
     async def sweep(self, *, limit: int = 100) -> int:
         """Send the signals that are missing; return how many jobs that were."""
         async with self._database.transaction() as session:
+            await jobs.mend_times(session)
             job_ids = await jobs.take_unsignalled(session, limit=limit, per_kb=self._per_kb)
         if job_ids:
             await asyncio.to_thread(self._send, job_ids)

@@ -291,7 +291,7 @@ class JobRunner:
         # A server that is away is not the document's fault: wait for it, however long that takes.
         waits = isinstance(error, Unavailable)
         if waits or (error.retryable and job.attempts < self._max_attempts):
-            after = timedelta(seconds=error.retry_after_s or 0) if waits else _backoff(job.attempts)
+            after = _pause(error.retry_after_s or 0) if waits else _backoff(job.attempts)
             async with self._database.transaction() as session:
                 await jobs.retry_later(
                     session, job.id, owner=self._owner, after=after, error=reason, counts=not waits
@@ -633,3 +633,8 @@ async def _restore(session: AsyncSession, document_id: str, sha256: str | None) 
 def _backoff(attempts: int) -> timedelta:
     """2, 4, 8 … seconds."""
     return min(timedelta(seconds=2**attempts), LONGEST_BACKOFF)
+
+
+def _pause(seconds: float) -> timedelta:
+    """As long as the server that failed asks for, within reason: it may ask for years."""
+    return min(timedelta(seconds=min(seconds, 86_400)), jobs.LONGEST_WAIT)

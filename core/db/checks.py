@@ -6,10 +6,11 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db import documents
+from core.db.jobs import LONGEST_WAIT
 from core.db.models import Check, CheckStatus
 from core.errors import NotFound
 
@@ -47,7 +48,10 @@ async def last_report(session: AsyncSession) -> Check | None:
 async def ask_if_due(session: AsyncSession, *, every: timedelta, mend: bool) -> None:
     """Queue a check unless there is one that is younger than `every`."""
     await documents.lock_content(session, "checks")
-    young = exists().where(Check.created_at > func.clock_timestamp() - every)
+    now = func.clock_timestamp()
+    young = exists().where(
+        Check.created_at.between(now - every, now)
+    )  # not ahead: the clock may have gone back
     if not (await session.execute(select(young))).scalar_one():
         await ask(session, mend=mend, foreign=False)
 
@@ -56,11 +60,13 @@ async def take(session: AsyncSession, *, owner: str, lease: timedelta) -> Check 
     """The oldest check that waits, or whose worker fell silent; None if there is none or one is under way."""
     await documents.lock_content(session, "checks")
     now = func.clock_timestamp()
-    under_way = exists().where(Check.status == CheckStatus.RUNNING, Check.lease_until >= now)
-    if (await session.execute(select(under_way))).scalar_one():
+    # Further ahead than any lease the clock went back, and the worker may be long gone.
+    is_held = Check.lease_until.between(now, now + LONGEST_WAIT)
+    if (
+        await session.execute(select(exists().where(Check.status == CheckStatus.RUNNING, is_held)))
+    ).scalar_one():
         return None
-    silent = and_(Check.status == CheckStatus.RUNNING, Check.lease_until < now)
-    waiting = or_(Check.status == CheckStatus.QUEUED, silent)
+    waiting = Check.status.in_([CheckStatus.QUEUED, CheckStatus.RUNNING])
     query = select(Check).where(waiting).order_by(Check.created_at).limit(1)
     check = (await session.execute(query)).scalar_one_or_none()
     if check is not None:

@@ -30,6 +30,9 @@ from core.db.models import (
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(
+    minutes=10
+)  # until a job is due or its lease ends: what lies further ahead is mended
 BUSY_DELAY = timedelta(seconds=1)
 SWITCHING = "switching"  # the stage of a job that has built a generation and waits to show it
 
@@ -296,7 +299,7 @@ async def finish(
 async def retry_later(
     session: AsyncSession, job_id: str, *, owner: str, after: timedelta, error: dict[str, Any], counts: bool
 ) -> None:
-    """Give the job back, to be tried again after a while; raises `LeaseLost`.
+    """Give the job back, to be tried again after a while, at most `LONGEST_WAIT`; raises `LeaseLost`.
 
     `counts`: whether this try counts among those a job has.
     """
@@ -306,7 +309,7 @@ async def retry_later(
         owner,
         status=JobStatus.QUEUED,
         attempts=Job.attempts - (0 if counts else 1),
-        run_after=func.clock_timestamp() + after,
+        run_after=func.clock_timestamp() + min(after, LONGEST_WAIT),
         signalled_at=None,
         lease_owner=None,
         lease_until=None,
@@ -316,7 +319,7 @@ async def retry_later(
 
 async def postpone(session: AsyncSession, kb_id: str, *, after: timedelta, error: dict[str, Any]) -> None:
     """Let the waiting jobs of the knowledge base wait this long, and say why."""
-    until = func.clock_timestamp() + after
+    until = func.clock_timestamp() + min(after, LONGEST_WAIT)
     await session.execute(
         update(Job)
         .where(Job.kb_id == kb_id, Job.status == JobStatus.QUEUED, Job.run_after < until)
@@ -363,6 +366,27 @@ async def _update_held(session: AsyncSession, job_id: str, owner: str, **values:
     if cancelling is None:
         raise LeaseLost
     return cancelling
+
+
+async def mend_times(session: AsyncSession) -> None:
+    """Free what has times that the database's clock will not reach for long: somebody has put it back since.
+
+    A job that waits is due; one that runs is its worker's if that worker extends the lease within a minute.
+    """
+    now = func.clock_timestamp()
+    late = or_(Job.run_after > now + LONGEST_WAIT, Job.signalled_at > now + LONGEST_WAIT)
+    await session.execute(
+        update(Job)
+        .where(Job.status == JobStatus.QUEUED, late)
+        .values(run_after=func.least(Job.run_after, now), signalled_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(
+        update(Job)
+        .where(Job.status == JobStatus.RUNNING, Job.lease_until > now + LONGEST_WAIT)
+        .values(lease_until=now + timedelta(minutes=1), signalled_at=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def take_unsignalled(session: AsyncSession, *, limit: int, per_kb: int = 0) -> list[str]:

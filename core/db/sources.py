@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -96,10 +96,13 @@ async def queue_sync(session: AsyncSession, source: Source) -> Job:
 async def queue_due(session: AsyncSession) -> int:
     """Queue the synchronisation of the sources for which it is time; returns how many. Any number may call it."""
     now = func.clock_timestamp()
+    # One interval ahead is the most; what lies further ahead was planned before the clock went back.
+    interval = func.make_interval(0, 0, 0, 0, 0, 0, Source.interval_s)
+    is_due = or_(Source.next_at <= now, Source.next_at > now + interval)
     query = (
         select(Source)
         .join(KnowledgeBase, KnowledgeBase.id == Source.kb_id)
-        .where(and_(Source.next_at <= now, KnowledgeBase.deleted_at.is_(None), ~_open_job(Source.id)))
+        .where(and_(is_due, KnowledgeBase.deleted_at.is_(None), ~_open_job(Source.id)))
         .with_for_update(skip_locked=True, of=Source)
     )
     due = list((await session.execute(query)).scalars())

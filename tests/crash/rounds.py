@@ -58,6 +58,10 @@ FULL_S = 4.0  # for which it is full, at most
 JUMPS_S = (-86_400, -60, 60, 86_400)  # of the clock
 FAKE_CLOCK = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 OPEN_JOBS = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')"
+STUCK_JOBS = (
+    "SELECT document_name, status, stage, attempts, lease_until - now(), run_after - now(), signalled_at - now(), error "
+    "FROM jobs WHERE status IN ('queued', 'running') LIMIT 5"
+)
 FAILED_JOBS = "SELECT document_name, error FROM jobs WHERE status = 'failed'"
 
 
@@ -231,7 +235,10 @@ class Rounds:
         left = self._rows(OPEN_JOBS)
         while left != [(0,)]:
             before = left
-            eventually(lambda: self._rows(OPEN_JOBS) != before, patience_s=PATIENCE_S)  # noqa: B023
+            try:
+                eventually(lambda: self._rows(OPEN_JOBS) != before, patience_s=PATIENCE_S)  # noqa: B023
+            except AssertionError:
+                raise RuntimeError(f"Stuck: {self._rows(STUCK_JOBS)}") from None
             left = self._rows(OPEN_JOBS)
 
     def _rows(self, query: str) -> list[object]:

@@ -325,6 +325,23 @@ async def test_checks_come_by_themselves_at_their_interval(lab: Lab) -> None:
     assert await checker(lab, every=day).run_due()
 
 
+async def test_the_next_check_comes_although_the_clock_went_back(lab: Lab) -> None:
+    await lab.sql("DELETE FROM checks")
+    day = timedelta(days=1)
+    assert await checker(lab, every=day).run_due()
+    await lab.sql("UPDATE checks SET created_at = now() + interval '1 day'")
+    assert await checker(lab, every=day).run_due()
+
+
+async def test_a_dead_workers_check_goes_to_another_although_the_clock_went_back(lab: Lab) -> None:
+    await lab.sql("DELETE FROM checks")
+    await ask(lab)
+    async with lab.database.transaction() as session:
+        assert await checks.take(session, owner="dead", lease=timedelta(seconds=60))
+    await lab.sql("UPDATE checks SET lease_until = lease_until + interval '1 day'")
+    assert await checker(lab).run_due()
+
+
 async def test_a_check_whose_worker_dies_or_stops_goes_to_another(lab: Lab) -> None:
     await lab.sql("DELETE FROM checks")
     check = await ask(lab)

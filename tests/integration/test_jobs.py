@@ -473,6 +473,45 @@ async def test_waiting_jobs_are_not_signalled_again_while_somebody_works(lab: La
     assert await signals.sweep() == 0
 
 
+async def test_a_waiting_job_is_due_although_the_clock_went_back_a_day(lab: Lab, signals: Signals) -> None:
+    await lab.upload(OLD)
+    await signals.sweep()
+    await lab.sql(
+        "UPDATE jobs SET created_at = created_at + interval '1 day', run_after = run_after + interval '1 day', "
+        "signalled_at = signalled_at + interval '1 day'"
+    )
+    assert await signals.sweep() == 1
+    assert await signals.sweep() == 0
+
+
+async def test_a_dead_workers_job_is_free_a_minute_after_the_clock_went_back(
+    lab: Lab, signals: Signals
+) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    await signals.sweep()
+    async with lab.database.transaction() as session:
+        await jobs.claim(session, accepted.job.id, owner="dead", lease=timedelta(seconds=30))
+    await lab.sql("UPDATE jobs SET lease_until = lease_until + interval '1 day'")
+    assert await signals.sweep() == 0
+    [(left,)] = await lab.sql("SELECT lease_until - now() FROM jobs")
+    assert timedelta(seconds=50) < left <= timedelta(minutes=1)
+    await lab.expire_lease()
+    assert await signals.sweep() == 1
+
+
+async def test_a_working_worker_keeps_its_job_when_the_clock_goes_back(lab: Lab, signals: Signals) -> None:
+    accepted = await lab.upload(OLD)
+    assert accepted.job is not None
+    async with lab.database.transaction() as session:
+        await jobs.claim(session, accepted.job.id, owner="busy", lease=timedelta(seconds=30))
+    await lab.sql("UPDATE jobs SET lease_until = lease_until + interval '1 day'")
+    await signals.sweep()
+    async with lab.database.transaction() as session:
+        await jobs.extend(session, accepted.job.id, owner="busy", lease=timedelta(seconds=30))
+        await jobs.hold(session, accepted.job.id, owner="busy")
+
+
 # --- moves ---------------------------------------------------------------------------------------------------
 
 

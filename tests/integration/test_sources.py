@@ -180,15 +180,16 @@ def test_two_pages_with_the_same_bytes_are_one_document_until_one_goes(
     assert "red" in service.search(kb, "apples")[0]["text"]
 
 
+@pytest.mark.parametrize("next_at", ["now()", "now() + interval '1 day'"], ids=["now", "the clock went back"])
 def test_a_source_with_an_interval_is_synchronised_when_it_is_time(
-    service: Running, kb: str, site: Site
+    service: Running, kb: str, site: Site, next_at: str
 ) -> None:
     three_pages(site)
     source = add(service, kb, f"{site.url}/a", interval_s=3600)
     queued = "SELECT count(*) FROM jobs WHERE kind = 'sync-source' AND status = 'queued' AND detail->>'source' = %s"
     service.loop.run(service.worker.syncer.queue_due())
     assert service.rows(queued, source) == [(0,)]
-    due = "UPDATE sources SET next_at = now() WHERE id = %s RETURNING id"
+    due = f"UPDATE sources SET next_at = {next_at} WHERE id = %s RETURNING id"
     service.rows(due, source)
     for _ in range(3):
         service.loop.run(service.worker.syncer.queue_due())
