@@ -59,8 +59,8 @@ JUMPS_S = (-86_400, -60, 60, 86_400)  # of the clock
 FAKE_CLOCK = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 OPEN_JOBS = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')"
 STUCK_JOBS = (
-    "SELECT document_name, status, stage, attempts, lease_until - now(), run_after - now(), signalled_at - now(), error "
-    "FROM jobs WHERE status IN ('queued', 'running') LIMIT 5"
+    "SELECT document_name, status, stage, attempts, lease_until - now(), run_after - now(), signalled_at - now(), "
+    "error FROM jobs WHERE status IN ('queued', 'running') LIMIT 5"
 )
 FAILED_JOBS = "SELECT document_name, error FROM jobs WHERE status = 'failed'"
 
