@@ -156,7 +156,7 @@ def sentences(text: str, span: Span | None = None, *, wrapped: bool = True) -> I
     page's margin has broken.
     """
     start = 0 if span is None else span.start  # an empty span is falsy
-    stop = len(text) if span is None else span.end
+    stop = len(text) if span is None else min(span.end, len(text))
     begin = start
     for match in _SENTENCE_END.finditer(text, start, stop):
         if not _ends_sentence(text, begin, match, stop, wrapped):

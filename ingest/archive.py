@@ -97,13 +97,21 @@ def _names(members: list[zipfile.ZipInfo]) -> list[str]:
     foreign = {number: raw for number, member in enumerate(members) if (raw := _raw_name(member))}
     names = [member.filename for member in members]
     try:
-        decoded = decode(b"\n".join(foreign.values())).split("\n")
-    except UnreadableDocument:
+        decoded = _decode(b"\n".join(foreign.values())).split("\n")
+    except UnicodeDecodeError:
         return names
     if len(decoded) == len(foreign):
         for number, name in zip(foreign, decoded, strict=True):
             names[number] = name
     return names
+
+
+def _decode(names: bytes) -> str:
+    """Too few for certainty they may still be GB2312: the bytes of its characters are seldom letters elsewhere."""
+    try:
+        return decode(names)
+    except UnreadableDocument:
+        return names.decode("gb2312")
 
 
 def _raw_name(member: zipfile.ZipInfo) -> bytes | None:

@@ -7,7 +7,7 @@ goes on is left out, or is there in full.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from core.db import documents, kbs
 from core.db.models import Document, JobKind, KnowledgeBase
 from core.db.session import Database
-from core.errors import NotFound, RagError
+from core.errors import Conflict, NotFound
 from core.types import IndexKind, IndexName, Record, Vector
 from ingest.backup_file import (
     BATCH,
@@ -34,6 +34,7 @@ from ingest.move import batches, exists
 from stores.base import VectorStore
 from stores.live import LiveStores
 
+NAMED = 5  # documents in an error
 VECTOR_DIGITS = 8  # after the point: more than the 32 bits of a number say
 
 
@@ -48,10 +49,12 @@ class Reader:
     async def backup(self, kb_id: str) -> AsyncGenerator[bytes, None]:
         """The backup of a knowledge base, piece by piece (at most some MiB; see `ingest.backup_file`).
 
-        Raises `NotFound` if it was deleted, `StillBusy`, `StoreUnavailable`, and `RagError` if an original is gone.
+        Raises `NotFound` if it was deleted, `StillBusy`, `StoreUnavailable`, and `Conflict` if an original is gone:
+        before the first piece, for those that are gone then.
         """
         async with holding(self._database, kb_id, JobKind.BACKUP_KB) as hold:
             kb, store = await self._open(kb_id)
+            await self._check_originals(kb_id)
             total = 1 + sum([await store.count(index) for index in await _indexes(kb, store)])
             writer, done = BackupWriter(), 0
             yield writer.model("kb", _saved_kb(kb))
@@ -114,15 +117,19 @@ class Reader:
             yield batch
             after = batch[-1].id
 
+    async def _check_originals(self, kb_id: str) -> None:
+        gone: list[str] = []
+        async for batch in self._documents(kb_id):
+            gone += [each.name for each in batch if not self._files.path(each.live_sha256 or "").exists()]
+        if gone:
+            raise _gone(gone)
+
     def _saved(self, document: Document) -> SavedDocument:
         """The live version, though a newer one may be waiting."""
         assert document.live_sha256 is not None
         path = self._files.path(document.live_sha256)
         if not path.exists():
-            raise RagError(
-                f"The original of {document.name} is gone.",
-                hint="Is RAG_DATA_DIR complete? Upload the document again, or delete it.",
-            )
+            raise _gone([document.name])
         return SavedDocument(
             id=document.id,
             name=document.name,
@@ -158,6 +165,14 @@ class Reader:
             yield writer.model("texts", text)
         async for block in writer.file(document.live_sha256, self._files.path(document.live_sha256)):
             yield block
+
+
+def _gone(names: Sequence[str]) -> Conflict:
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return Conflict(
+        f"Without all originals there is no backup; gone: {shown}.",
+        hint="Is RAG_DATA_DIR complete? Upload those documents again, or delete them.",
+    )
 
 
 def _saved_kb(kb: KnowledgeBase) -> SavedKb:

@@ -176,10 +176,12 @@ class Intake:
         if document is not None and document.sha256 == incoming.sha256:
             unchanged = await self._unchanged(session, document, attributes)
             if unchanged is not None:
+                self._keep_if_gone(incoming)
                 return unchanged
         if document is None:
             twin = await documents.with_content(session, kb_id, incoming.sha256)
             if twin is not None:
+                self._keep_if_gone(incoming)
                 return Accepted(twin.id, await jobs.newest_open(session, twin.id), same_as=twin.name)
             document = Document(
                 id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="", source=source
@@ -195,6 +197,11 @@ class Intake:
         await jobs.cancel_waiting(session, kb_id, document_id)
         await jobs.dismiss_failed(session, kb_id, document_id)
         return Accepted(document_id, await queue_job(session, document, JobKind.INGEST, uploader))
+
+    def _keep_if_gone(self, incoming: Incoming) -> None:
+        """Put back the original of a document that is there: somebody may have lost it."""
+        if not self._files.path(incoming.sha256).exists():
+            self._files.keep(incoming)
 
     async def _unchanged(
         self, session: AsyncSession, document: Document, attributes: dict[str, Any] | None

@@ -66,6 +66,10 @@ def cancel(job_id: Id) -> None:
     """Call off a job that waits or runs, and undo what it did so far."""
     with open_api() as api:
         job = Job.model_validate(api.post(f"/jobs/{job_id}/cancel"))
+        if job.cancelling:
+            typer.echo(
+                "Called off. Waiting for a worker to undo it (Ctrl-C: it will do so alone) …", err=True
+            )
         for state in api.follow(job):
             job = state
     if job.status == "cancelled":

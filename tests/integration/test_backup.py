@@ -376,6 +376,23 @@ def test_an_export_has_the_chunks_that_can_be_found(service: Running, backup: by
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+def test_a_lost_original_forbids_a_backup_in_words_until_it_is_uploaded_again(service: Running) -> None:
+    service.new_kb("losing")
+    content = "# Lost\n\nThe original of this text gets lost.\n"
+    service.upload("losing", {"lost.md": content, "kept.md": "# Kept\n\nThis one stays.\n"})
+    service.work()
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    lost = service.settings.files_dir / sha256[:2] / sha256
+    for name in ("lost.md", "lost under another name.md"):
+        lost.unlink()
+        refused = service.client.get("/kbs/losing/backup")
+        assert refused.status_code == 409
+        assert "Without all originals there is no backup; gone: lost.md." in refused.text
+        assert service.upload("losing", {name: content})[0]["job"] is None
+        assert lost.read_text() == content
+        assert service.client.get("/kbs/losing/backup").status_code == 200
+
+
 def test_an_empty_knowledge_base_can_be_backed_up_restored_and_exported(service: Running) -> None:
     service.new_kb("empty")
     assert service.client.get("/kbs/empty/export").content == b""

@@ -179,6 +179,11 @@ def test_every_row_of_a_sheet_is_a_sentence() -> None:
     assert split("\n".join([*rows, "All shelves are in the north hall of the old building."]))[:3] == rows
 
 
+def test_a_span_beyond_the_text_ends_with_it() -> None:
+    assert list(sentences("One. Two.", Span(5, 900))) == [Span(5, 9)]
+    assert list(sentences("tampered", Span(20, 900))) == []
+
+
 def test_the_number_of_a_list_item_ends_no_sentence() -> None:
     assert split("它有如下特点:1. 速度快。") == ["它有如下特点:1. 速度快。"]
     assert split("They met in 2001. He left.") == ["They met in 2001.", "He left."]

@@ -55,12 +55,19 @@ async def test_files_come_out_as_they_went_in_and_nothing_else_does(tmp_path: Pa
     }
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "utf-8"])
+@pytest.mark.parametrize(
+    ("encoding", "wanted"),
+    [
+        ("gb18030", ["员工手册/休假制度.txt", "plain.txt", "员工手册/加班的规定.txt"]),
+        ("utf-8", ["员工手册/休假制度.txt", "plain.txt", "员工手册/加班的规定.txt"]),
+        ("gb18030", ["翡翠.txt"]),
+        ("cp437", ["Café/Müller.txt"]),
+    ],
+)
 def test_names_that_do_not_say_their_encoding_are_told_by_their_letters(
-    encoding: str, tmp_path: Path
+    encoding: str, wanted: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.zip"
-    wanted = ["员工手册/休假制度.txt", "plain.txt", "员工手册/加班的规定.txt"]
     info = [zipfile.ZipInfo(f"{number}" * len(name.encode(encoding))) for number, name in enumerate(wanted)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as target:
