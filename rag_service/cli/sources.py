@@ -39,6 +39,12 @@ def list_(kb: Kb = "default") -> None:
             for each in sources
         ],
     )
+    failed = [(each.id, error) for each in sources if each.result for error in each.result.errors]
+    if failed:
+        typer.echo()
+        print_table(
+            ("id", "failed", "reason"), [(source, error.url, error.message) for source, error in failed]
+        )
 
 
 @app.command()

@@ -234,6 +234,11 @@ def test_the_commands_add_list_synchronise_and_remove(service: Running, kb: str,
     assert "600 s" in listed
     assert "3 read" in listed
     assert service.command("sources", "sync", source, "--kb", kb).output == "3 unchanged\n"
+    site.pages["/a"] = Page(status=500)
+    assert service.command("sources", "sync", source, "--kb", kb).exit_code == 1
+    *_, reason = service.command("sources", "list", "--kb", kb).output.splitlines()
+    assert reason.startswith(source)
+    assert "500" in reason
     assert "only when asked for" in service.command("sources", "change", source, "--kb", kb).output
     assert service.command("sources", "remove", source, "--kb", kb).output == f"Removed {source}.\n"
     service.work()
