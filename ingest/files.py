@@ -54,6 +54,14 @@ class FileStore:
     def path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
+    def is_whole(self, sha256: str) -> bool:
+        """Whether the file is there, byte for byte; reads all of it."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
     def contents(self) -> Iterator[str]:
         """The hashes of all files that are there."""
         for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):

@@ -176,12 +176,12 @@ class Intake:
         if document is not None and document.sha256 == incoming.sha256:
             unchanged = await self._unchanged(session, document, attributes)
             if unchanged is not None:
-                self._keep_if_gone(incoming)
+                await self._mend_original(incoming)
                 return unchanged
         if document is None:
             twin = await documents.with_content(session, kb_id, incoming.sha256)
             if twin is not None:
-                self._keep_if_gone(incoming)
+                await self._mend_original(incoming)
                 return Accepted(twin.id, await jobs.newest_open(session, twin.id), same_as=twin.name)
             document = Document(
                 id=document_id, kb_id=kb_id, name=name, sha256="", size=0, status="", source=source
@@ -198,9 +198,9 @@ class Intake:
         await jobs.dismiss_failed(session, kb_id, document_id)
         return Accepted(document_id, await queue_job(session, document, JobKind.INGEST, uploader))
 
-    def _keep_if_gone(self, incoming: Incoming) -> None:
-        """Put back the original of a document that is there: somebody may have lost it."""
-        if not self._files.path(incoming.sha256).exists():
+    async def _mend_original(self, incoming: Incoming) -> None:
+        """Put back the original of a document that is there, if it was lost or has changed."""
+        if not await asyncio.to_thread(self._files.is_whole, incoming.sha256):
             self._files.keep(incoming)
 
     async def _unchanged(

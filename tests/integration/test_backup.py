@@ -391,6 +391,9 @@ def test_a_lost_original_forbids_a_backup_in_words_until_it_is_uploaded_again(se
         assert service.upload("losing", {name: content})[0]["job"] is None
         assert lost.read_text() == content
         assert service.client.get("/kbs/losing/backup").status_code == 200
+    lost.write_text("changed in place")
+    service.upload("losing", {"lost.md": content})
+    assert lost.read_text() == content
 
 
 def test_an_empty_knowledge_base_can_be_backed_up_restored_and_exported(service: Running) -> None:
