@@ -156,7 +156,7 @@ def test_a_job_is_cancelled_by_a_command(service: Running) -> None:
     answer = service.client.post("/kbs/cancel/documents", files={"file": ("leave.md", OLD)})
     job_id = answer.json()["files"][0]["job"]["id"]
     said = service.command("jobs", "cancel", job_id)
-    assert (said.exit_code, said.output) == (0, "Cancelled.\n")
+    assert (said.exit_code, said.stdout) == (0, "Cancelled.\n")
     assert service.client.get("/kbs/cancel/documents").json()["items"] == []
     again = service.client.post(f"/jobs/{job_id}/cancel")
     assert (again.status_code, again.json()["detail"]) == (409, "This job is cancelled already.")
