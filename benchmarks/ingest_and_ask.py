@@ -95,7 +95,6 @@ def main() -> None:
         niceness = worker.nice()
         say("Fetching what was embedded …")
         texts = _texts(client, READ)
-        client.delete(f"/kbs/{READ}").raise_for_status()
         large = _reading_into_large(service, files, chosen.large, chosen.seconds) if chosen.large else None
     if not unread:
         sys.exit("All documents were read before the measurements ended: ask for more (--documents).")
@@ -143,8 +142,9 @@ def _reading_into_large(
     """How fast documents are read into a knowledge base that has so many chunks."""
     there, fresh = files[:THERE], files[THERE:]
     documents = [CorpusDocument(name.removesuffix(".md"), name, text) for name, text in there]
-    fill(service, LARGE, documents, base=LARGE_BASE, chunks=chunks, characters=CHARACTERS)
     with service.client() as client:
+        client.delete(f"/kbs/{READ}").raise_for_status()  # what is left of it would be read, too
+        fill(service, LARGE, documents, base=LARGE_BASE, chunks=chunks, characters=CHARACTERS)
         upload(client, LARGE, [(f"new-{name}", text) for name, text in fresh])
         time.sleep(SETTLED_S)
         say("Reading alone, into the large knowledge base …")

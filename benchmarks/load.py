@@ -149,10 +149,8 @@ def _txtai(chunks: Path) -> Iterator[tuple[str, psutil.Process]]:
     ).stdout.strip()
     command = [python, "-c", PEER, str(chunks), str(PEER_PORT)]
     say("Starting txtai's server …")
-    variables = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "ALLOW_RESOLVE_TRANSFORM": "True",
-    }  # else txtai takes no function
+    # Unless it is allowed, txtai takes no function.
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "ALLOW_RESOLVE_TRANSFORM": "True"}
     server = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables)
     url = f"http://127.0.0.1:{PEER_PORT}"
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 from core.types import Span
@@ -200,3 +200,9 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
         end -= 1
     if start < end:
         yield Span(start, end)
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """For example "a.exe, b.exe and 3 more"."""
+    listed, more = ", ".join(names[:most]), len(names) - most
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -16,6 +16,7 @@ from core.db import documents, kbs
 from core.db.models import Document, JobKind, KnowledgeBase
 from core.db.session import Database
 from core.errors import Conflict, NotFound
+from core.text import some_of
 from core.types import IndexKind, IndexName, Record, Vector
 from ingest.backup_file import (
     BATCH,
@@ -168,9 +169,8 @@ class Reader:
 
 
 def _gone(names: Sequence[str]) -> Conflict:
-    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return Conflict(
-        f"Without all originals there is no backup; gone: {shown}.",
+        f"Without all originals there is no backup; gone: {some_of(names, NAMED)}.",
         hint="Is RAG_DATA_DIR complete? Upload those documents again, or delete them.",
     )
 

@@ -637,4 +637,4 @@ def _backoff(attempts: int) -> timedelta:
 
 def _pause(seconds: float) -> timedelta:
     """As long as the server that failed asks for, within reason: it may ask for years."""
-    return min(timedelta(seconds=min(seconds, 86_400)), jobs.LONGEST_WAIT)
+    return timedelta(seconds=min(seconds, jobs.LONGEST_WAIT.total_seconds()))

@@ -49,9 +49,8 @@ async def ask_if_due(session: AsyncSession, *, every: timedelta, mend: bool) -> 
     """Queue a check unless there is one that is younger than `every`."""
     await documents.lock_content(session, "checks")
     now = func.clock_timestamp()
-    young = exists().where(
-        Check.created_at.between(now - every, now)
-    )  # not ahead: the clock may have gone back
+    # Not one that lies ahead: the clock may have gone back.
+    young = exists().where(Check.created_at.between(now - every, now))
     if not (await session.execute(select(young))).scalar_one():
         await ask(session, mend=mend, foreign=False)
 
@@ -62,9 +61,8 @@ async def take(session: AsyncSession, *, owner: str, lease: timedelta) -> Check 
     now = func.clock_timestamp()
     # Further ahead than any lease the clock went back, and the worker may be long gone.
     is_held = Check.lease_until.between(now, now + LONGEST_WAIT)
-    if (
-        await session.execute(select(exists().where(Check.status == CheckStatus.RUNNING, is_held)))
-    ).scalar_one():
+    under_way = exists().where(Check.status == CheckStatus.RUNNING, is_held)
+    if (await session.execute(select(under_way))).scalar_one():
         return None
     waiting = Check.status.in_([CheckStatus.QUEUED, CheckStatus.RUNNING])
     query = select(Check).where(waiting).order_by(Check.created_at).limit(1)

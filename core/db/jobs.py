@@ -30,9 +30,8 @@ from core.db.models import (
 from core.errors import NotFound, RagError
 
 RESIGNAL_AFTER = timedelta(seconds=10)
-LONGEST_WAIT = timedelta(
-    minutes=10
-)  # until a job is due or its lease ends: what lies further ahead is mended
+# Until a job is due or its lease ends: what lies further ahead is mended.
+LONGEST_WAIT = timedelta(minutes=10)
 BUSY_DELAY = timedelta(seconds=1)
 SWITCHING = "switching"  # the stage of a job that has built a generation and waits to show it
 
@@ -299,9 +298,9 @@ async def finish(
 async def retry_later(
     session: AsyncSession, job_id: str, *, owner: str, after: timedelta, error: dict[str, Any], counts: bool
 ) -> None:
-    """Give the job back, to be tried again after a while, at most `LONGEST_WAIT`; raises `LeaseLost`.
+    """Give the job back, to be tried again after a while; raises `LeaseLost`.
 
-    `counts`: whether this try counts among those a job has.
+    `after` is at most `LONGEST_WAIT`. `counts`: whether this try counts among those a job has.
     """
     await _update_held(
         session,
@@ -309,7 +308,7 @@ async def retry_later(
         owner,
         status=JobStatus.QUEUED,
         attempts=Job.attempts - (0 if counts else 1),
-        run_after=func.clock_timestamp() + min(after, LONGEST_WAIT),
+        run_after=func.clock_timestamp() + after,
         signalled_at=None,
         lease_owner=None,
         lease_until=None,
@@ -319,7 +318,7 @@ async def retry_later(
 
 async def postpone(session: AsyncSession, kb_id: str, *, after: timedelta, error: dict[str, Any]) -> None:
     """Let the waiting jobs of the knowledge base wait this long, and say why."""
-    until = func.clock_timestamp() + min(after, LONGEST_WAIT)
+    until = func.clock_timestamp() + after
     await session.execute(
         update(Job)
         .where(Job.kb_id == kb_id, Job.status == JobStatus.QUEUED, Job.run_after < until)

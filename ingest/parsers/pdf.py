@@ -20,7 +20,7 @@ from core.types import ParsedDocument, Span
 from ingest.parsers.base import Content, Format, Limits, TextBuilder, check_pages, clean, too_much_text
 from ingest.parsers.ocr import INSTALL, LONGEST_SIDE, TALL, Recogniser, recogniser
 from ingest.parsers.pdf_headings import Line, headings, lines_of
-from ingest.parsers.pdf_tables import with_tables
+from ingest.parsers.pdf_tables import CJK, with_tables
 from ingest.parsers.running_lines import without_running_lines
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ _MOST_PIXELS = 50_000_000
 _PASSWORD = 4  # FPDF_ERR_PASSWORD
 _UNSUPPORTED_SECURITY = 5  # FPDF_ERR_SECURITY
 
-_CJK = "[\u2e80-\u2fdf\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
 # Letter-spaced Chinese comes out as "目 录 与 说 明"; three or more single characters in a row are one word,
 # two may be the cells of a table.
-_SPACED_OUT = re.compile(f"(?<!{_CJK}){_CJK}(?: {_CJK}){{2,}}(?!{_CJK})")
+_SPACED_OUT = re.compile(f"(?<!{CJK}){CJK}(?: {CJK}){{2,}}(?!{CJK})")
 # Titles that a program made up.
 _NO_TITLE = re.compile(
     r"\W*(?:untitled|anonymous|unspecified|unknown|无标题|未命名)\W*\d*\s*|.*\.\w{2,5}", re.I

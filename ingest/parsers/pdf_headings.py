@@ -83,9 +83,8 @@ def _size(line: str, start: int, text_page: PdfTextPage) -> float:
 
     places = (place for place, character in enumerate(line, start) if not character.isspace())
     heights = []
-    for place in islice(
-        places, 0, None, len("".join(line.split())) // _SAMPLES + 1
-    ):  # a line may be a whole book
+    step = len("".join(line.split())) // _SAMPLES + 1
+    for place in islice(places, 0, None, step):  # a line may be a whole book
         try:
             _, bottom, _, top = text_page.get_charbox(place, loose=True)
         except PdfiumError:

@@ -28,8 +28,8 @@ _MOST_SEGMENTS = 20_000
 _MOST_RULES = 400
 _FEWEST = 2  # rows with as many filled cells
 _MOST_CUTS = 0.1  # of the characters: places where a rule goes through a word
-_CJK = "[\u2e80-\u2fdf\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_WRAPPED = re.compile(f"(?<={_CJK})\\s*[\r\n]\\s*(?={_CJK})")  # Chinese has no blanks where a line ends
+CJK = "[\u2e80-\u2fdf\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]"
+_WRAPPED = re.compile(f"(?<={CJK})\\s*[\r\n]\\s*(?={CJK})")  # Chinese has no blanks where a line ends
 
 _Cell = tuple[int, int]  # row, column
 _Point = tuple[float, float]  # x from the left, y upwards, as the page is shown
@@ -173,7 +173,7 @@ def _grids(across: Sequence[_Rule], upright: Sequence[_Rule]) -> list[_Grid]:
     left = list(across)
     found = []
     while left:
-        rows, columns = _connected(left.pop(), left, list(upright))
+        rows, columns = _connected(left.pop(), left, upright)
         left = [rule for rule in left if rule not in rows]
         grid = _grid(rows, columns)
         if grid is not None:
@@ -270,9 +270,10 @@ def _segments(page: PdfPage) -> Iterator[tuple[_Point, _Point]]:
     """The straight lines that are drawn on a page, on its own level: from, to."""
     import pypdfium2.raw as pdfium  # noqa: PLC0415  # 20 MiB that only PDFs need
 
-    number = pdfium.FPDFPage_CountObjects(page.raw)
-    left = _MOST_SEGMENTS if number <= _MOST_OBJECTS else 0
-    for place in range(number if left else 0):
+    number, left = pdfium.FPDFPage_CountObjects(page.raw), _MOST_SEGMENTS
+    if number > _MOST_OBJECTS:
+        return
+    for place in range(number):
         shape = pdfium.FPDFPage_GetObject(page.raw, place)
         if pdfium.FPDFPageObj_GetType(shape) != pdfium.FPDF_PAGEOBJ_PATH:
             continue

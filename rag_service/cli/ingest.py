@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from core.errors import BadRequest, Unavailable
+from core.text import some_of
 from rag_service.api.schemas import Job, JobError, UploadResult
 from rag_service.cli.client import Api, LocalFile, Refused, open_api
 from rag_service.cli.output import one_line, print_table, shortened
@@ -194,14 +195,8 @@ def print_failed(failed: Sequence[Outcome]) -> None:
         if outcome.hint:
             names.setdefault(outcome.hint, []).append(outcome.name)
     for hint, hinted in names.items():
-        typer.echo(f"{_some_of(hinted)}: {one_line(hint, most=1000)}")
-
-
-def _some_of(names: Sequence[str]) -> str:
-    """For example "a.exe, b.exe and 3 more"."""
-    listed = ", ".join(shortened(one_line(name)) for name in names[:NAMES_BESIDE_HINT])
-    more = len(names) - NAMES_BESIDE_HINT
-    return f"{listed} and {more} more" if more > 0 else listed
+        named = some_of([shortened(one_line(name)) for name in hinted], NAMES_BESIDE_HINT)
+        typer.echo(f"{named}: {one_line(hint, most=1000)}")
 
 
 def in_words(outcomes: Sequence[Outcome]) -> str:

@@ -16,6 +16,7 @@ import pytest
 from running_service import Running
 
 from ingest.backup_file import BackupFile, BackupWriter, SavedKb
+from ingest.files import FileStore
 
 LEAVE = (
     "# Leave\n\nEmployees have 15 days of annual leave. "
@@ -381,8 +382,7 @@ def test_a_lost_original_forbids_a_backup_in_words_until_it_is_uploaded_again(se
     content = "# Lost\n\nThe original of this text gets lost.\n"
     service.upload("losing", {"lost.md": content, "kept.md": "# Kept\n\nThis one stays.\n"})
     service.work()
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    lost = service.settings.files_dir / sha256[:2] / sha256
+    lost = FileStore(service.settings.files_dir).path(hashlib.sha256(content.encode()).hexdigest())
     for name in ("lost.md", "lost under another name.md"):
         lost.unlink()
         refused = service.client.get("/kbs/losing/backup")

@@ -21,7 +21,7 @@ from kombu import Consumer, Queue
 from lab import MAX_ATTEMPTS, NEW, OLD, Lab, failing, move, new_kb, once, place
 
 from core.db import jobs, kbs
-from core.db.models import DocumentStatus, JobKind
+from core.db.models import DocumentStatus, Job, JobKind
 from core.errors import DatabaseUnavailable, NotFound, StoreError, StoreUnavailable, UnreadableDocument
 from core.types import IndexKind, IndexName, Record, Vector
 from ingest.queue import QUEUE, Signals, make_celery
@@ -404,6 +404,13 @@ async def messages(lab: Lab) -> int:
     return int(count)
 
 
+async def take(lab: Lab, job: Job | None, owner: str) -> None:
+    """A worker of this name begins with the job."""
+    assert job is not None
+    async with lab.database.transaction() as session:
+        assert await jobs.claim(session, job.id, owner=owner, lease=timedelta(seconds=30))
+
+
 async def test_a_new_job_is_signalled_once(lab: Lab, signals: Signals) -> None:
     await lab.upload(OLD)
     assert await signals.sweep() == 1
@@ -451,10 +458,8 @@ async def test_a_signal_that_was_lost_is_sent_again(lab: Lab, signals: Signals) 
 
 async def test_a_job_whose_worker_died_is_signalled_again(lab: Lab, signals: Signals) -> None:
     accepted = await lab.upload(OLD)
-    assert accepted.job is not None
     await signals.sweep()
-    async with lab.database.transaction() as session:
-        await jobs.claim(session, accepted.job.id, owner="dead", lease=timedelta(seconds=30))
+    await take(lab, accepted.job, "dead")
     assert await signals.sweep() == 0
     await lab.sql(
         "UPDATE jobs SET signalled_at = now() - interval '9 seconds', lease_until = now() - interval '1 second'"
@@ -465,10 +470,8 @@ async def test_a_job_whose_worker_died_is_signalled_again(lab: Lab, signals: Sig
 async def test_waiting_jobs_are_not_signalled_again_while_somebody_works(lab: Lab, signals: Signals) -> None:
     first = await lab.upload(OLD)
     await lab.upload(NEW, "new.md")
-    assert first.job is not None
     await signals.sweep()
-    async with lab.database.transaction() as session:
-        await jobs.claim(session, first.job.id, owner="busy", lease=timedelta(seconds=30))
+    await take(lab, first.job, "busy")
     await lab.sql("UPDATE jobs SET signalled_at = now() - interval '1 hour' WHERE status = 'queued'")
     assert await signals.sweep() == 0
 
@@ -488,10 +491,8 @@ async def test_a_dead_workers_job_is_free_a_minute_after_the_clock_went_back(
     lab: Lab, signals: Signals
 ) -> None:
     accepted = await lab.upload(OLD)
-    assert accepted.job is not None
     await signals.sweep()
-    async with lab.database.transaction() as session:
-        await jobs.claim(session, accepted.job.id, owner="dead", lease=timedelta(seconds=30))
+    await take(lab, accepted.job, "dead")
     await lab.sql("UPDATE jobs SET lease_until = lease_until + interval '1 day'")
     assert await signals.sweep() == 0
     [(left,)] = await lab.sql("SELECT lease_until - now() FROM jobs")
@@ -502,14 +503,14 @@ async def test_a_dead_workers_job_is_free_a_minute_after_the_clock_went_back(
 
 async def test_a_working_worker_keeps_its_job_when_the_clock_goes_back(lab: Lab, signals: Signals) -> None:
     accepted = await lab.upload(OLD)
-    assert accepted.job is not None
-    async with lab.database.transaction() as session:
-        await jobs.claim(session, accepted.job.id, owner="busy", lease=timedelta(seconds=30))
+    job = accepted.job
+    assert job is not None
+    await take(lab, job, "busy")
     await lab.sql("UPDATE jobs SET lease_until = lease_until + interval '1 day'")
     await signals.sweep()
     async with lab.database.transaction() as session:
-        await jobs.extend(session, accepted.job.id, owner="busy", lease=timedelta(seconds=30))
-        await jobs.hold(session, accepted.job.id, owner="busy")
+        await jobs.extend(session, job.id, owner="busy", lease=timedelta(seconds=30))
+        await jobs.hold(session, job.id, owner="busy")
 
 
 # --- moves ---------------------------------------------------------------------------------------------------
