@@ -206,3 +206,8 @@ def some_of(names: Sequence[str], most: int) -> str:
     """For example "a.exe, b.exe and 3 more"."""
     listed, more = ", ".join(names[:most]), len(names) - most
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def defused(text: str) -> str:
+    """The text with every run of three or more backquotes made harmless: it cannot close the prompt's fence."""
+    return re.sub(r"`{3,}", lambda run: "'" * len(run.group()), text)

@@ -7,13 +7,12 @@ from typing import Protocol
 
 from pydantic import BaseModel, Field
 
-from core.text import is_cjk
+from core.text import defused, is_cjk
 from core.types import Passage
 from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
 from models.llm.structured import complete_json
 from models.llm.tokens import estimated_tokens
-from rag_service.answering.prompt import defused
 
 LONGEST_QUESTION = 500  # characters; a longer one is not a question
 ANSWER_TOKENS = 256

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from core.errors import InvalidValue, SettingsError
-from core.text import language
+from core.text import defused, language
 
 # What a prompt is for: the answer itself, or a step of an answer mode.
 Part = Literal["answer", "refine", "summarise", "join"]
@@ -89,8 +89,3 @@ class Prompts:
         except TemplateError:
             return True  # `render` says what is wrong with it
         return True
-
-
-def defused(text: str) -> str:
-    """The text with every run of three or more backquotes made harmless: it cannot close the prompt's fence."""
-    return re.sub(r"`{3,}", lambda run: "'" * len(run.group()), text)

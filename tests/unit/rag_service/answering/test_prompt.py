@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InvalidValue, SettingsError
-from rag_service.answering.prompt import Prompts, defused
+from core.text import defused
+from rag_service.answering.prompt import Prompts
 
 DOCUMENTED = """请基于```内的内容回答问题。
 ```
