@@ -240,7 +240,7 @@ class Ours:
         sent = await self._service.sent(ranked, trace)
         with trace.stage("compress", inputs=len(sent)):
             total = sum(weight(passage.text) for passage in sent)
-            half = SentenceCompressor().compress(Query(question, (question,)), sent, budget=total / 2)
+            half = await SentenceCompressor().compress(Query(question, (question,)), sent, budget=total / 2)
         with trace.stage("order", inputs=len(sent)):
             read = BestAtBothEnds().order(sent)
         stages = {stage.stage: stage.milliseconds for stage in trace.stages}

@@ -15,7 +15,7 @@ class Reranker(Protocol):
 
 
 class Compressor(Protocol):
-    def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
+    async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
         """The passages, best first, cut down to at most `budget` (weighted characters, see `core.text.weight`)."""
         ...
 

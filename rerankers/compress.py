@@ -13,7 +13,7 @@ from core.types import Passage, Query, Span
 class KeepWhole:
     """Cuts nothing inside a passage; passages that do not fit any more are left out (the first never is)."""
 
-    def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
+    async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
         kept: list[Passage] = []
         for passage in passages:
             budget -= weight(passage.text)
@@ -41,7 +41,7 @@ class SentenceCompressor:
     measured (docs/benchmarks.md). Whole sentences keep citations exact and numbers with their words.
     """
 
-    def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
+    async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
         total = sum(weight(passage.text) for passage in passages)
         if total <= budget:
             return list(passages)

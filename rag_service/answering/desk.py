@@ -128,9 +128,8 @@ class Desk:
         query = Query(self._task.asked, (self._task.question,))
         for _ in range(MOST_TRIES):
             budget *= MARGIN * (self._room - overhead) / max(tokens - overhead, 1)
-            kept = self._compressor.compress(query, passages, budget=budget) or _beginning(
-                passages[0], budget
-            )
+            fitting = await self._compressor.compress(query, passages, budget=budget)
+            kept = fitting or _beginning(passages[0], budget)
             tokens = await self._count(self._messages(part, kept, draft))
             if tokens <= self._room:
                 return kept, tokens

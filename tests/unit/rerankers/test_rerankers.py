@@ -54,22 +54,22 @@ def test_ordering_loses_and_doubles_nothing(count: int) -> None:
     assert sorted(ids(BestAtBothEnds().order(ranked))) == list(range(count))
 
 
-def test_what_fits_is_not_touched() -> None:
+async def test_what_fits_is_not_touched() -> None:
     found = [passage(0, "One. Two."), passage(1, "Three.")]
-    assert SentenceCompressor().compress(QUESTION, found, budget=6.0) == found
+    assert await SentenceCompressor().compress(QUESTION, found, budget=6.0) == found
 
 
-def test_the_least_related_sentences_go_first() -> None:
+async def test_the_least_related_sentences_go_first() -> None:
     text = "The cafeteria opens at eight. Parental leave is 16 weeks. Parking is free of charge everywhere."
-    [kept] = SentenceCompressor().compress(QUESTION, [passage(0, text)], budget=weight(text) * 0.7)
+    [kept] = await SentenceCompressor().compress(QUESTION, [passage(0, text)], budget=weight(text) * 0.7)
     assert "Parental leave is 16 weeks." in kept.text
     assert kept.text != text
 
 
-def test_a_rare_word_of_the_question_counts_more_than_one_that_every_sentence_holds() -> None:
+async def test_a_rare_word_of_the_question_counts_more_than_one_that_every_sentence_holds() -> None:
     filler = " ".join(f"Leave number {n} has its weeks counted." for n in range(9))
     rare = "Parental matters are for the office."
-    [kept] = SentenceCompressor().compress(
+    [kept] = await SentenceCompressor().compress(
         QUESTION, [passage(0, f"{filler} {rare}")], budget=weight(rare) + 1
     )
     assert kept.text == rare
@@ -86,11 +86,11 @@ TEXTS = st.lists(
 
 @given(st.lists(TEXTS, max_size=4), st.floats(1, 60))
 @settings(deadline=None)
-def test_compressed_passages_fit_and_hold_whole_sentences_in_their_order(
+async def test_compressed_passages_fit_and_hold_whole_sentences_in_their_order(
     texts: list[str], budget: float
 ) -> None:
     found = [passage(number, text) for number, text in enumerate(texts)]
-    kept = SentenceCompressor().compress(QUESTION, found, budget=budget)
+    kept = await SentenceCompressor().compress(QUESTION, found, budget=budget)
     assert ids(kept) == sorted(ids(kept))
     sizes = 0.0
     for p in kept:
@@ -105,13 +105,13 @@ def test_compressed_passages_fit_and_hold_whole_sentences_in_their_order(
     assert kept == found or sizes <= budget
 
 
-def test_dropped_sentences_leave_a_mark_in_the_text() -> None:
+async def test_dropped_sentences_leave_a_mark_in_the_text() -> None:
     text = "Parental leave is 16 weeks. Penguins swim. Parental leave is paid for all weeks."
-    [kept] = SentenceCompressor().compress(QUESTION, [passage(0, text)], budget=weight(text) - 1)
+    [kept] = await SentenceCompressor().compress(QUESTION, [passage(0, text)], budget=weight(text) - 1)
     assert kept.text == "Parental leave is 16 weeks. … Parental leave is paid for all weeks."
 
 
-def test_off_leaves_out_whole_passages_but_never_the_first() -> None:
+async def test_off_leaves_out_whole_passages_but_never_the_first() -> None:
     found = [passage(0, "x" * 100), passage(1, "y" * 10), passage(2, "z")]
-    assert ids(KeepWhole().compress(QUESTION, found, budget=1.0)) == [0]
-    assert ids(KeepWhole().compress(QUESTION, found, budget=44.0)) == [0, 1]
+    assert ids(await KeepWhole().compress(QUESTION, found, budget=1.0)) == [0]
+    assert ids(await KeepWhole().compress(QUESTION, found, budget=44.0)) == [0, 1]
