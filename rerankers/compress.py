@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.text import question_terms, sentences, terms, weight
@@ -24,7 +24,7 @@ class KeepWhole:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sentence:
+class Sentence:
     """A sentence of the passage of this `rank`; its terms, and its weight (`core.text.weight`)."""
 
     rank: int
@@ -45,32 +45,43 @@ class SentenceCompressor:
         total = sum(weight(passage.text) for passage in passages)
         if total <= budget:
             return list(passages)
-        each = [_sentences(rank, passage) for rank, passage in enumerate(passages)]
-        rarity = _rarity(question_terms(query.standalone), [s for found in each for s in found])
-        ranked = sorted(
-            ((worth, s) for found in each for s, worth in zip(found, _worth(found, rarity), strict=True)),
-            key=lambda item: (-item[0], item[1].rank, item[1].span.start),
-        )
-        kept: dict[int, list[Span]] = {}
-        for _, sentence in ranked:
-            if sentence.weight <= budget:
-                budget -= sentence.weight
-                kept.setdefault(sentence.rank, []).append(sentence.span)
-        return [replace(passages[rank], spans=_merged(kept[rank], passages[rank])) for rank in sorted(kept)]
+        each = [sentences_of(rank, passage) for rank, passage in enumerate(passages)]
+        return cut(passages, ranked(query, each), budget)
 
 
-def _sentences(rank: int, passage: Passage) -> list[_Sentence]:
+def ranked(query: Query, each: Sequence[Sequence[Sentence]]) -> list[Sentence]:
+    """The sentences of the passages, those most related to the question first."""
+    rarity = _rarity(question_terms(query.standalone), [s for found in each for s in found])
+    valued = sorted(
+        ((worth, s) for found in each for s, worth in zip(found, _worth(found, rarity), strict=True)),
+        key=lambda item: (-item[0], item[1].rank, item[1].span.start),
+    )
+    return [sentence for _, sentence in valued]
+
+
+def cut(passages: Sequence[Passage], chosen: Iterable[Sentence], budget: float) -> list[Passage]:
+    """The passages with those of the chosen sentences (best first) that fit into the budget, without the empty ones."""
+    kept: dict[int, list[Span]] = {}
+    for sentence in chosen:
+        if sentence.weight <= budget:
+            budget -= sentence.weight
+            kept.setdefault(sentence.rank, []).append(sentence.span)
+    return [replace(passages[rank], spans=_merged(kept[rank], passages[rank])) for rank in sorted(kept)]
+
+
+def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
+    """The sentences of what is kept of the passage of this rank, in their order."""
     record = passage.record
     result = []
     for span in passage.spans or (Span(record.start, record.end),):
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
-            result.append(_Sentence(rank, place, frozenset(terms(text)), weight(text)))
+            result.append(Sentence(rank, place, frozenset(terms(text)), weight(text)))
     return result
 
 
-def _rarity(wanted: Sequence[str], among: Sequence[_Sentence]) -> dict[str, float]:
+def _rarity(wanted: Sequence[str], among: Sequence[Sentence]) -> dict[str, float]:
     """What each term of the question counts, all together 1: the fewer of the sentences hold it, the more."""
     held = {term: sum(term in sentence.terms for sentence in among) for term in wanted}
     rarity = {term: math.log(1 + len(among) / (0.5 + count)) for term, count in held.items()}
@@ -78,7 +89,7 @@ def _rarity(wanted: Sequence[str], among: Sequence[_Sentence]) -> dict[str, floa
     return {term: each / total for term, each in rarity.items()}
 
 
-def _worth(found: Sequence[_Sentence], rarity: Mapping[str, float]) -> list[float]:
+def _worth(found: Sequence[Sentence], rarity: Mapping[str, float]) -> list[float]:
     """The worth of the sentences of one passage."""
     shares = [sum(each for term, each in rarity.items() if term in sentence.terms) for sentence in found]
     result = []
