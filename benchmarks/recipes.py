@@ -40,6 +40,8 @@ from rerankers.base import Reranker
 from rerankers.compress import SentenceCompressor
 from rerankers.order import BestAtBothEnds
 from rerankers.rerank import CoverageReranker, KeepOrder
+from rerankers.select import select
+from rerankers.sentences import SentenceMatcher
 from retrievers.base import Mode, Scope
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
@@ -53,7 +55,7 @@ KB = "bench"
 SEPARATOR = "/"  # between the names of a knowledge base and a document: ids are unique in the database
 PROGRESS_EVERY = 50  # documents
 SENT = 5  # passages that a peer sends to the model
-RANKED = 10  # passages of a ranking of ours
+RANKED = 20  # passages of a ranking of ours; ten short ones would not fill 1,200 tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ class Service:
         mode: Mode | None = None,
         kb: str = KB,
         reranker: Reranker | None = None,
+        sentences: bool = True,
+        distinct: bool = True,
         trace: Trace | None = None,
     ) -> list[Passage]:
         """The best chunks that the API's search works with, for a question that comes without history."""
@@ -202,8 +206,16 @@ class Service:
         pool = self._settings.retrieval.pool
         with trace.stage("retrieve", inputs=1):
             found = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)
+        with trace.stage("sentences", inputs=pool):
+            candidates: Sequence[Passage] = found.passages
+            if sentences:
+                candidates = await SentenceMatcher().measured(
+                    query, candidates, {scope.kb_name: self._embedder}
+                )
         with trace.stage("rerank", inputs=pool):
-            return await (reranker or CoverageReranker()).rerank(query, found.passages, top_k=top_k)
+            ranked = await (reranker or CoverageReranker()).rerank(query, candidates, top_k=pool)
+        with trace.stage("select", inputs=len(ranked)):
+            return list(select(ranked, most=top_k, distinct=distinct, diversity=0.0).passages)
 
     async def sent(self, ranked: Sequence[Passage], trace: Trace) -> Sequence[Passage]:
         """What becomes of the best chunks: the passages that go into the prompt, best first."""
@@ -225,17 +237,24 @@ class Ours:
         name: str = "ours",
         mode: Mode | None = None,
         reranker: Reranker | None = None,
+        sentences: bool = True,
     ) -> None:
         self._service = service
         self._embedder = embedder
         self._mode = mode
         self._reranker = reranker
+        self._sentences = sentences
         self.name = name
 
     async def search(self, question: str) -> Outcome:
         trace, before = Trace(), self._embedder.asked_s
         ranked = await self._service.search(
-            question, mode=self._mode, top_k=RANKED, reranker=self._reranker, trace=trace
+            question,
+            mode=self._mode,
+            top_k=RANKED,
+            reranker=self._reranker,
+            sentences=self._sentences,
+            trace=trace,
         )
         sent = await self._service.sent(ranked, trace)
         with trace.stage("compress", inputs=len(sent)):
@@ -258,6 +277,7 @@ def variants(service: Service, embedder: CachedEmbedder) -> list[Ours]:
     return [
         Ours(service, embedder),
         Ours(service, embedder, name="ours, no reranker", reranker=KeepOrder()),
+        Ours(service, embedder, name="ours, no sentences", sentences=False),
         Ours(service, embedder, name="ours, no summary stage", mode=Mode.FLAT),
         Ours(service, embedder, name="ours, strict", mode=Mode.STRICT),
     ]

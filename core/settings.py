@@ -274,6 +274,7 @@ class StagesSettings(Group):
         DEFAULT_LLM,
         description="Says whether passages are enough, and what to search for next (`refine.rounds`).",
     )
+    rerank: str = Field(DEFAULT_LLM, description="Ranks what was found, where `ranking.reranker` is `llm`.")
     summarise: str = Field(DEFAULT_LLM, description="Writes summaries of documents.")
 
 

@@ -216,12 +216,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """How near a sentence (document offsets) is to the question: the cosine of their vectors."""
+
+    span: Span
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A chunk on its way into the prompt.
 
     `dense`, `coverage` and `summary` are the parts of `score` that retrieval knows, each in [0, 1].
     `spans` are the parts of the chunk that stay after compression (document offsets); empty means all. A passage that
     stands for a `whole` document is its key sentences. `lead` goes into the prompt in front, but is never quoted.
+    `near` are its sentences where they were compared with the question one by one.
     """
 
     record: Record
@@ -234,6 +243,7 @@ class Passage:
     whole: bool = False
     lead: str = ""
     kb: str = ""  # name of the knowledge base that it is from
+    near: tuple[Near, ...] = ()
 
     @property
     def text(self) -> str:

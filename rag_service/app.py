@@ -17,6 +17,7 @@ from core.settings import Settings
 from rag_service.api import (
     ask,
     backup,
+    calibrate,
     conversations,
     documents,
     errors,
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         kbs,
         preview,
         tune,
+        calibrate,
         backup,
         documents,
         sources,

@@ -68,11 +68,15 @@ from rag_service.answering.judge import Judge, LlmJudge
 from rag_service.answering.pipeline import AnsweringPipeline
 from rag_service.answering.prompt import Prompts
 from rag_service.answering.support import AnyPassage, CoverageAndCosine, SupportCheck, Thresholds
-from rerankers.base import Reranker
-from rerankers.compress import SentenceCompressor
+from rerankers.base import Compressor, Orderer, Reranker
+from rerankers.compress import KeepWhole, SentenceCompressor
+from rerankers.listwise import ListwiseReranker
+from rerankers.llm_compress import LlmCompressor
 from rerankers.model import ModelReranker
-from rerankers.order import BestAtBothEnds
-from rerankers.rerank import CoverageReranker
+from rerankers.order import BestAtBothEnds, BestFirst
+from rerankers.ranking import CutBy, Order, RankedBy
+from rerankers.rerank import CoverageReranker, KeepOrder
+from rerankers.sentences import SentenceMatcher
 from retrievers.base import Rewriter
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
@@ -343,12 +347,18 @@ def make_rerank_model(settings: Settings) -> RerankModel | None:
     return build(settings.reranker) if build else None
 
 
-def _reranker(settings: Settings, stack: AsyncExitStack) -> Reranker:
+def _rerankers(settings: Settings, stack: AsyncExitStack) -> dict[RankedBy, Reranker]:
+    rules: dict[RankedBy, Reranker] = {RankedBy.COVERAGE: CoverageReranker(), RankedBy.NONE: KeepOrder()}
     model = make_rerank_model(settings)
     if model is None:
-        return CoverageReranker()
+        return rules
     stack.push_async_callback(model.close)
-    return ModelReranker(model, pool=settings.reranker.pool)
+    return {**rules, RankedBy.MODEL: ModelReranker(model, pool=settings.reranker.pool)}
+
+
+def make_listwise(llm: LLM | None, settings: Settings) -> Reranker | None:
+    model = _instructed(llm)
+    return ListwiseReranker(model, pool=settings.reranker.pool) if model else None
 
 
 def make_supports(embedders: Embedders) -> dict[str, SupportCheck]:
@@ -368,7 +378,11 @@ def make_generator(s: LlmSettings, llm: LLM | None, prompts: Prompts) -> Generat
         return ExtractiveGenerator()
     params = SamplingParams(max_new_tokens=s.max_new_tokens, temperature=s.temperature)
     kind = CompletionGenerator if llm.prompt_style == "completion" else LlmGenerator
-    return kind(llm, params, prompts, compressor=SentenceCompressor(), orderer=BestAtBothEnds())
+    compressors: dict[CutBy, Compressor] = {CutBy.SENTENCES: SentenceCompressor(), CutBy.NONE: KeepWhole()}
+    if instructed := _instructed(llm):
+        compressors[CutBy.LLM] = LlmCompressor(instructed)
+    orderers: dict[Order, Orderer] = {Order.ENDS: BestAtBothEnds(), Order.BEST_FIRST: BestFirst()}
+    return kind(llm, params, prompts, compressors=compressors, orderers=orderers)
 
 
 def _instructed(llm: LLM | None) -> LLM | None:
@@ -496,6 +510,7 @@ class ApiServices:
     rewriters: Mapping[str, Rewriter]
     refiners: Mapping[str, Refiner]
     judges: Mapping[str, Judge | None]
+    rerankers: Mapping[str, Reranker | None]
     intake: Intake
     signals: Signals
     answering: AnsweringPipeline
@@ -518,7 +533,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
         signals = Signals(_celery(settings), database, per_kb=settings.worker.per_kb)
         stack.callback(signals.close)
         prompts = make_prompts(settings)
-        reranker = _reranker(settings, stack)
+        rerankers = _rerankers(settings, stack)
         documents = StoredDocuments(database)
         retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
         answering = AnsweringPipeline(
@@ -528,7 +543,9 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             retriever=retriever,
             overview=OverviewRetriever(documents=documents, retriever=retriever),
             expander=Expander(documents),
-            reranker=reranker,
+            rerankers=rerankers,
+            default_reranker=RankedBy.MODEL if RankedBy.MODEL in rerankers else RankedBy.COVERAGE,
+            sentences=SentenceMatcher(),
             supports=make_supports(embedders),
             prompts=prompts,
         )
@@ -545,6 +562,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             rewriters={name: make_rewriter(llm) for name, llm in llms.items()},
             refiners={name: make_refiner(llm) for name, llm in llms.items()},
             judges={name: make_judge(llm) for name, llm in llms.items()},
+            rerankers={name: make_listwise(llm, settings) for name, llm in llms.items()},
             intake=Intake(database, files),
             signals=signals,
             answering=answering,

@@ -11,13 +11,13 @@ from core.types import Passage, Query, Span
 
 
 class KeepWhole:
-    """Cuts nothing inside a passage; passages that do not fit any more are left out (the first never is)."""
+    """Cuts nothing inside a passage; from the first one that does not fit on, passages are left out."""
 
     async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
         kept: list[Passage] = []
         for passage in passages:
             budget -= weight(passage.text)
-            if kept and budget < 0:
+            if budget < 0:
                 break
             kept.append(passage)
         return kept
@@ -25,20 +25,25 @@ class KeepWhole:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of the passage of this `rank`; its terms, and its weight (`core.text.weight`)."""
+    """A sentence of the passage of this `rank`; its terms, and its weight (`core.text.weight`).
+
+    `cosine` of it and the question where they were compared.
+    """
 
     rank: int
     span: Span  # document offsets
     terms: frozenset[str]
     weight: float
+    cosine: float | None
 
 
 class SentenceCompressor:
     """Drops whole sentences, the least related ones first, until the passages fit; if they fit, none.
 
     A sentence is worth the share of the question's terms in it and in its neighbours (half), rare terms counting more,
-    by the rank of its passage and for its length: two short sentences may tell more than a long one. The constants were
-    measured (docs/benchmarks.md). Whole sentences keep citations exact and numbers with their words.
+    by the rank of its passage and for its length: two short sentences may tell more than a long one. Where a passage's
+    sentences were compared with the question (`Passage.near`), how near they are stands for the share. The constants
+    were measured (docs/benchmarks.md). Whole sentences keep citations exact and numbers with their words.
     """
 
     async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
@@ -51,9 +56,9 @@ class SentenceCompressor:
 
 def ranked(query: Query, each: Sequence[Sequence[Sentence]]) -> list[Sentence]:
     """The sentences of the passages, those most related to the question first."""
-    rarity = _rarity(question_terms(query.standalone), [s for found in each for s in found])
+    relation = _Relation.to(query, [sentence for found in each for sentence in found])
     valued = sorted(
-        ((worth, s) for found in each for s, worth in zip(found, _worth(found, rarity), strict=True)),
+        ((worth, s) for found in each for s, worth in zip(found, _worth(found, relation), strict=True)),
         key=lambda item: (-item[0], item[1].rank, item[1].span.start),
     )
     return [sentence for _, sentence in valued]
@@ -77,8 +82,38 @@ def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
-            result.append(Sentence(rank, place, frozenset(terms(text)), weight(text)))
+            result.append(
+                Sentence(rank, place, frozenset(terms(text)), weight(text), _cosine(place, passage))
+            )
     return result
+
+
+def _cosine(place: Span, passage: Passage) -> float | None:
+    """Of the sentence that was compared there; a passage that was joined may be cut elsewhere."""
+    near = (n.cosine for n in passage.near if n.span.start < place.end and place.start < n.span.end)
+    return max(near, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """How a sentence is related to the question, in [0, 1]: the share of its terms, or (compared) how near it is among
+    all that were.
+    """
+
+    rarity: Mapping[str, float]
+    least: float
+    range: float
+
+    @classmethod
+    def to(cls, query: Query, among: Sequence[Sentence]) -> _Relation:
+        cosines = [sentence.cosine for sentence in among if sentence.cosine is not None]
+        least, most = min(cosines, default=0.0), max(cosines, default=0.0)
+        return cls(_rarity(question_terms(query.standalone), among), least, (most - least) or 1.0)
+
+    def of(self, sentence: Sentence) -> float:
+        if sentence.cosine is not None:
+            return (sentence.cosine - self.least) / self.range
+        return sum(each for term, each in self.rarity.items() if term in sentence.terms)
 
 
 def _rarity(wanted: Sequence[str], among: Sequence[Sentence]) -> dict[str, float]:
@@ -89,9 +124,9 @@ def _rarity(wanted: Sequence[str], among: Sequence[Sentence]) -> dict[str, float
     return {term: each / total for term, each in rarity.items()}
 
 
-def _worth(found: Sequence[Sentence], rarity: Mapping[str, float]) -> list[float]:
+def _worth(found: Sequence[Sentence], relation: _Relation) -> list[float]:
     """The worth of the sentences of one passage."""
-    shares = [sum(each for term, each in rarity.items() if term in sentence.terms) for sentence in found]
+    shares = [relation.of(sentence) for sentence in found]
     result = []
     for i, sentence in enumerate(found):
         around = max(shares[max(i - 1, 0) : i] + shares[i + 1 : i + 2], default=0.0)

@@ -21,12 +21,18 @@ class KeepOrder:
 class CoverageReranker:
     """Scores a passage by its cosine plus the weighted share of the question's words in it.
 
-    Unlike the search's own score this one does not depend on what else was found.
+    Where its sentences were compared one by one, the cosine is the mean of its own and its best sentence's. Unlike the
+    search's own score this one does not depend on what else was found.
     """
 
     def __init__(self, coverage_weight: float = COVERAGE_WEIGHT) -> None:
         self._weight = coverage_weight
 
     async def rerank(self, query: Query, passages: Sequence[Passage], *, top_k: int) -> list[Passage]:
-        scored = [p.with_score((2 * p.dense - 1) + self._weight * p.coverage) for p in passages]
+        scored = [p.with_score(_cosine(p) + self._weight * p.coverage) for p in passages]
         return sorted(scored, key=lambda p: (-p.score, p.record.id))[:top_k]
+
+
+def _cosine(passage: Passage) -> float:
+    own = 2 * passage.dense - 1
+    return (own + max(near.cosine for near in passage.near)) / 2 if passage.near else own

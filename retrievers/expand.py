@@ -152,6 +152,7 @@ def _passage(group: _Group, text: str | None, layout: ParsedDocument | None) -> 
         dense=max(p.dense for p in group.members),
         coverage=max(p.coverage for p in group.members),
         summary=max(p.summary for p in group.members),
+        near=tuple(near for p in sorted(group.members, key=lambda p: p.record.start) for near in p.near),
     )
 
 

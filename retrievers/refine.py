@@ -13,13 +13,13 @@ from typing import Annotated, Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from core.choices import merged_choices
 from core.text import is_cjk, sentences
 from core.types import Query
 from models.llm.base import LLM, Message, Role
 from models.llm.sampling import SamplingParams
 from models.llm.structured import complete_json
 from retrievers.rewrite import points_back
-from retrievers.structure import merged_choices
 
 MOST_WORDINGS = 3  # of multi_query
 MOST_PARTS = 4  # of decompose

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.choices import merged_choices
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:
@@ -26,15 +28,6 @@ class Structure:
         merged = merged_choices(*choices)
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in merged.items() if name in known})
-
-
-def merged_choices(*choices: BaseModel | Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the choices say that is not null, later ones over earlier ones."""
-    merged: dict[str, Any] = {}
-    for choice in choices:
-        values = choice.model_dump() if isinstance(choice, BaseModel) else choice or {}
-        merged |= {name: value for name, value in values.items() if value is not None}
-    return merged
 
 
 class StructureChoice(BaseModel):

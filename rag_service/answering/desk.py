@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from core.errors import InvalidValue, ModelError
+from core.errors import InvalidValue, ModelError, RagError
 from core.text import weight
 from core.types import Passage, Query, Record, Span
 from models.llm.base import LLM, Message, Usage
@@ -17,6 +17,7 @@ from rag_service.answering.prompt import Part
 from rag_service.answering.task import Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Compressor, Orderer
+from rerankers.ranking import CutBy
 
 MOST_TRIES = 6  # each comes within a few percent of the budget, so the second nearly always fits
 MARGIN = 0.95  # of the room, since sentences are dropped whole and tokens do not follow characters exactly
@@ -39,7 +40,7 @@ class Desk:
         *,
         room: int,
         render: Render,
-        compressor: Compressor,
+        compressors: Mapping[CutBy, Compressor],
         orderer: Orderer,
     ) -> None:
         self._llm = llm
@@ -47,7 +48,7 @@ class Desk:
         self._trace = trace
         self._room = room
         self._render = render
-        self._compressor = compressor
+        self._compressors = compressors
         self._orderer = orderer
         self._counted_by = "tokenizer"
         self.usage = Usage()
@@ -119,22 +120,44 @@ class Desk:
     async def _fitting(
         self, part: Part, passages: Sequence[Passage], draft: str
     ) -> tuple[Sequence[Passage], int]:
-        tokens = await self._count(self._messages(part, passages, draft))
-        if tokens <= self._room:
+        tokens, room = await self._count(self._messages(part, passages, draft)), self._room
+        most = self._task.ranking.passage_tokens
+        if tokens <= min(room, most or room):
             return passages, tokens
         overhead = await self._overhead(part, draft)
+        room = min(room, overhead + most) if most else room
+        if tokens <= room:
+            return passages, tokens
         kept: Sequence[Passage] = passages
         budget = _weight(passages)
         query = Query(self._task.asked, (self._task.question,))
         for _ in range(MOST_TRIES):
-            budget *= MARGIN * (self._room - overhead) / max(tokens - overhead, 1)
-            fitting = await self._compressor.compress(query, passages, budget=budget)
-            kept = fitting or _beginning(passages[0], budget)
+            budget *= MARGIN * (room - overhead) / max(tokens - overhead, 1)
+            kept = await self._compressed(query, passages, budget) or _beginning(passages[0], budget)
             tokens = await self._count(self._messages(part, kept, draft))
-            if tokens <= self._room:
+            if tokens <= room:
                 return kept, tokens
             budget = _weight(kept)
         raise self._no_room(overhead)
+
+    async def _compressed(
+        self, query: Query, passages: Sequence[Passage], budget: float
+    ) -> Sequence[Passage]:
+        """By the compressor that was chosen; where it fails or is not there, by the related sentences."""
+        by_rule = self._compressors[CutBy.SENTENCES]
+        compressor = self._compressors.get(self._task.ranking.compression)
+        if compressor is None:
+            self._degraded(f"compress: {self._llm.name} does not follow instructions")
+            return await by_rule.compress(query, passages, budget=budget)
+        try:
+            return await compressor.compress(query, passages, budget=budget)
+        except RagError as error:
+            self._degraded(f"compress: {error.message}")
+            return await by_rule.compress(query, passages, budget=budget)
+
+    def _degraded(self, why: str) -> None:
+        if why not in self._trace.degraded:
+            self._trace.degraded.append(why)
 
     async def _overhead(self, part: Part, draft: str) -> int:
         """Tokens of a prompt without passages."""

@@ -90,7 +90,8 @@ def best_sentences(
     The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
     So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
     sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
-    there is no answer here: none, unless the passages are in another language, which shares no words.
+    there is no answer here: none, unless the passages are in another language, which shares no words. Then it is the
+    nearest of the sentences that were compared with the question.
     """
     own, context = set(question_terms(asked)), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
@@ -111,8 +112,16 @@ def best_sentences(
     if best >= _LEAST_SHARE:
         return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
     if passages and is_cjk(asked) != is_cjk(passages[0].text):
-        return [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
+        return _nearest(passages) or [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
     return []
+
+
+def _nearest(passages: Sequence[Passage]) -> list[str]:
+    compared = [(near.cosine, passage.record, near.span) for passage in passages for near in passage.near]
+    if not compared:
+        return []
+    _, record, span = max(compared, key=lambda entry: entry[0])
+    return [" ".join(record.text[span.start - record.start : span.end - record.start].split())]
 
 
 def _share(words: set[str], wanted: set[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +19,7 @@ from rag_service.answering.prompt import Part, Prompts
 from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Compressor, Orderer
+from rerankers.ranking import CutBy, Order
 
 LEAST_ROOM = 128  # tokens of a prompt; below that nothing sensible can be asked
 
@@ -61,14 +62,14 @@ class LlmGenerator:
         defaults: SamplingParams,
         prompts: Prompts,
         *,
-        compressor: Compressor,
-        orderer: Orderer,
+        compressors: Mapping[CutBy, Compressor],
+        orderers: Mapping[Order, Orderer],
     ) -> None:
         self._llm = llm
         self._defaults = defaults
         self._prompts = prompts
-        self._compressor = compressor
-        self._orderer = orderer
+        self._compressors = compressors  # without CutBy.LLM where the model does not follow instructions
+        self._orderers = orderers
 
     @property
     def name(self) -> str:
@@ -123,8 +124,8 @@ class LlmGenerator:
             trace,
             room=room,
             render=render,
-            compressor=self._compressor,
-            orderer=self._orderer,
+            compressors=self._compressors,
+            orderer=self._orderers[task.ranking.order],
         )
         messages = await MODES[task.mode](desk, task.passages)
         with trace.stage("generate", inputs=1) as stage:

@@ -1,6 +1,6 @@
 """From a question to a cited answer.
 
-rewrite → filter → refine → retrieve → rerank → expand → (judge → retrieve → …) → generate → cite
+rewrite → filter → refine → retrieve → sentences → rerank → select → expand → (judge → retrieve → …) → generate → cite
 
 The generator compresses and orders the passages and makes the prompts, as its answer mode needs them.
 Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace.
@@ -27,10 +27,14 @@ from rag_service.answering.citations import Attributor, CitedText, CitingStream,
 from rag_service.answering.generate import Generator
 from rag_service.answering.judge import Judge, Verdict
 from rag_service.answering.prompt import Prompts
-from rag_service.answering.support import SupportCheck
+from rag_service.answering.support import NOTHING_FOUND, SupportCheck
 from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Reranker
+from rerankers.ranking import RankedBy, Ranking
+from rerankers.rerank import CoverageReranker
+from rerankers.select import select
+from rerankers.sentences import SentenceMatcher
 from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
@@ -42,17 +46,24 @@ from retrievers.structure import Structure
 from retrievers.whole_document import Kind, whole_document_question
 from stores.filters import Filter
 
+_MISSING_RERANKER = {
+    RankedBy.LLM: "llm needs a language model that follows instructions (stages.rerank)",
+    RankedBy.MODEL: "model needs a rerank model (reranker.kind)",
+}
 NOT_FOUND = {"zh": "知识库中没有找到相关内容。", "en": "Not found in the knowledge base."}
 
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """Who rewrites the question, who writes the answer, who refines it and who judges what was found (None: nobody)."""
+    """Who rewrites the question, who writes the answer, who refines it, who judges what was found and which language
+    model could rank it (None: nobody).
+    """
 
     rewriter: Rewriter
     generator: Generator
     refiner: Refiner = field(default_factory=RefineRules)
     judge: Judge | None = None
+    reranker: Reranker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class Ask:
     writers: Writers
     structure: Structure = field(default_factory=Structure)
     refinement: Refinement = field(default_factory=Refinement)
+    ranking: Ranking = field(default_factory=Ranking)
     where: Filter | None = None
     route: bool = False
     unreachable: tuple[str, ...] = ()  # what `scopes` lacks, in words
@@ -111,10 +123,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """What one search found, best first."""
+    """What one search found: `passages` ranked, best first, of the `candidates`."""
 
     search: Search
     passages: Sequence[Passage]
+    candidates: Sequence[Passage]
 
 
 @dataclass(slots=True)
@@ -142,7 +155,9 @@ class AnsweringPipeline:
         narrower: Narrower,
         retriever: Retriever,
         overview: OverviewRetriever,
-        reranker: Reranker,
+        rerankers: Mapping[RankedBy, Reranker],
+        default_reranker: RankedBy,
+        sentences: SentenceMatcher,
         expander: Expander,
         supports: Mapping[str, SupportCheck],
         prompts: Prompts,
@@ -152,7 +167,9 @@ class AnsweringPipeline:
         self._narrower = narrower
         self._retriever = retriever
         self._overview = overview
-        self._reranker = reranker
+        self._rerankers = rerankers
+        self._default_reranker = default_reranker
+        self._sentences = sentences
         self._expander = expander
         self._supports = supports  # by embedder
         self._prompts = prompts
@@ -164,6 +181,13 @@ class AnsweringPipeline:
             async for _ in steps:
                 pass
         return finding.passages
+
+    async def strength(self, ask: Ask, trace: Trace) -> float:
+        """How strongly the question's own candidates answer to it, unrefined: the best of its knowledge bases."""
+        query = await self._rewrite(ask, trace)
+        scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
+        found = await self._retrieve(query, ask, scopes)
+        return self._strength(query.standalone, found.passages, scopes)
 
     async def answer(self, ask: Ask) -> Answer:
         """The whole answer at once."""
@@ -192,7 +216,7 @@ class AnsweringPipeline:
         # The template gets the question as it was asked; what it points back at is in the search.
         question = search.query.standalone if ask.history else ask.question
         passages = tuple(search.passages)
-        task = Task(ask.question, question, passages, params, ask.answer_mode, ask.template)
+        task = Task(ask.question, question, passages, params, ask.answer_mode, ask.template, ask.ranking)
         originals = await self._originals(passages)
         citing = CitingStream(Attributor(passages, Verifier(originals)))
         preamble = generator.preamble(ask.question)
@@ -337,11 +361,36 @@ class AnsweringPipeline:
             stage.notes = dict(retrieved.notes)
             if search.technique:
                 stage.notes |= {"technique": search.technique, "question": query.standalone}
-        with trace.stage("rerank", inputs=len(retrieved.passages)) as stage:
-            most = self._expander.wanted(retrieved.passages, ask.top_k, ask.structure)
-            ranked = await self._rerank(query, retrieved.passages, most, trace)
+        candidates = await self._compared(query, retrieved.passages, finding)
+        most, how = self._expander.wanted(candidates, ask.top_k, ask.structure), ask.ranking
+        with trace.stage("rerank", inputs=len(candidates)) as stage:
+            ranked = await self._rerank(
+                query, candidates, len(candidates) if how.diversity else 2 * most, finding
+            )
             stage.outputs = len(ranked)
-        finding.rankings.append(_Ranking(search, ranked))
+        with trace.stage("select", inputs=len(ranked)) as stage:
+            selected = select(ranked, most=most, distinct=how.distinct, diversity=how.diversity)
+            stage.outputs = len(selected.passages)
+            stage.notes = {"repeated": selected.repeated}
+        finding.rankings.append(_Ranking(search, selected.passages, candidates))
+
+    async def _compared(
+        self, query: Query, passages: Sequence[Passage], finding: _Finding
+    ) -> Sequence[Passage]:
+        """The passages, those in another script than the question compared with it sentence by sentence."""
+        cjk = is_cjk(query.standalone)
+        foreign = sum(is_cjk(passage.record.text) != cjk for passage in passages)
+        if not finding.ask.ranking.sentences or not foreign:
+            return passages
+        embedders = {scope.kb_name: scope.embedder for scope in finding.scopes}
+        with finding.trace.stage("sentences", inputs=foreign) as stage:
+            try:
+                measured = await self._sentences.measured(query, passages, embedders)
+            except (ModelError, Unavailable) as error:
+                finding.trace.degraded.append(f"sentences: {error.message}")
+                return passages
+            stage.outputs = sum(len(passage.near) for passage in measured)
+        return measured
 
     async def _expand(self, finding: _Finding) -> None:
         """The passages that all rankings make together; those that stand for whole documents come first."""
@@ -355,13 +404,36 @@ class AnsweringPipeline:
 
     def _supported(self, finding: _Finding) -> bool:
         """Whether a search that asks what the user asked found what can answer it."""
+        if not finding.ask.ranking.refuse:
+            return bool(finding.passages)
         if len(finding.rankings) == 1:
-            return self._support(finding.query.standalone, finding.passages, finding.scopes)
+            [only] = finding.rankings
+            return self._support(finding.query.standalone, finding.passages, finding.scopes) and self._strong(
+                finding, only
+            )
         return any(
-            self._support(search.query.standalone, ranking.passages[: finding.ask.top_k], finding.scopes)
+            self._support(
+                ranking.search.query.standalone, ranking.passages[: finding.ask.top_k], finding.scopes
+            )
+            and self._strong(finding, ranking)
             for ranking in finding.rankings
-            if (search := ranking.search).asks
+            if ranking.search.asks
         )
+
+    def _strong(self, finding: _Finding, ranking: _Ranking) -> bool:
+        """Whether the candidates are as strong as the knowledge base asks."""
+        least = finding.ask.ranking.least_strength
+        question = ranking.search.query.standalone
+        return least is None or self._strength(question, ranking.candidates, finding.scopes) >= least
+
+    def _strength(self, question: str, candidates: Sequence[Passage], scopes: Sequence[Scope]) -> float:
+        strengths = (
+            self._supports[scope.embedder.name].strength(
+                question, [passage for passage in candidates if passage.kb == scope.kb_name]
+            )
+            for scope in scopes
+        )
+        return max(strengths, default=NOTHING_FOUND)  # routing may choose none
 
     def _support(self, question: str, passages: Sequence[Passage], scopes: Sequence[Scope]) -> bool:
         """Similarities mean what the embedder of their knowledge base makes them mean."""
@@ -433,13 +505,19 @@ class AnsweringPipeline:
             return await FollowUpRules().rewrite(ask.question, ask.history)
 
     async def _rerank(
-        self, query: Query, passages: Sequence[Passage], top_k: int, trace: Trace
-    ) -> list[Passage]:
+        self, query: Query, passages: Sequence[Passage], top_k: int, finding: _Finding
+    ) -> Sequence[Passage]:
+        """The best; a reranker that fails or is not there is named in `degraded`."""
+        trace, chosen = finding.trace, finding.ask.ranking.reranker or self._default_reranker
+        reranker = finding.ask.writers.reranker if chosen is RankedBy.LLM else self._rerankers.get(chosen)
+        if reranker is None:
+            trace.degraded.append(f"rerank: {_MISSING_RERANKER[chosen]}")
+            reranker = CoverageReranker()
         try:
-            return await self._reranker.rerank(query, passages, top_k=top_k)
+            return await reranker.rerank(query, passages, top_k=top_k)
         except RagError as error:
             trace.degraded.append(f"rerank: {error.message}")
-            return list(passages[:top_k])
+            return passages[:top_k]
 
     async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
         revisions = {passage.record.document_id: passage.record.revision for passage in passages}

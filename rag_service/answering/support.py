@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from statistics import fmean
 from typing import Protocol
 
 from core.text import is_cjk
 from core.types import Passage
 
+STRONGEST = 8  # candidates that make up the strength of a question
+NOTHING_FOUND = -1.0  # strength without a candidate: below that of any passage, as no threshold reaches 1
+UNMEASURED_WEIGHT = 0.125  # of coverage, for embedders without thresholds: that of the one that was measured
+
 
 class SupportCheck(Protocol):
     def supported(self, question: str, passages: Sequence[Passage]) -> bool:
         """Whether the passages can hold an answer to the question they were found for."""
+        ...
+
+    def strength(self, question: str, candidates: Sequence[Passage]) -> float:
+        """How near the strongest candidates (as retrieved, not expanded) are to the question, on average.
+
+        Comparable between questions to one knowledge base. `NOTHING_FOUND` without candidates.
+        """
         ...
 
 
@@ -21,6 +34,9 @@ class AnyPassage:
 
     def supported(self, question: str, passages: Sequence[Passage]) -> bool:
         return bool(passages)
+
+    def strength(self, question: str, candidates: Sequence[Passage]) -> float:
+        return _mean_of_strongest(p.dense + UNMEASURED_WEIGHT * p.coverage for p in candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +65,20 @@ class CoverageAndCosine:
         self._thresholds = thresholds
 
     def supported(self, question: str, passages: Sequence[Passage]) -> bool:
-        return any(self._supports(is_cjk(question), passage) for passage in passages)
+        cjk = is_cjk(question)
+        return any(self._above(cjk, passage) >= 0 for passage in passages)
 
-    def _supports(self, cjk: bool, passage: Passage) -> bool:
+    def strength(self, question: str, candidates: Sequence[Passage]) -> float:
+        """0 is where the threshold lies."""
+        cjk = is_cjk(question)
+        return _mean_of_strongest(self._above(cjk, passage) for passage in candidates)
+
+    def _above(self, cjk: bool, passage: Passage) -> float:
         t = self._thresholds
         least = t.same_script if is_cjk(passage.record.text) == cjk else t.other_script
-        return passage.dense + t.coverage_weight * passage.coverage >= least
+        return passage.dense + t.coverage_weight * passage.coverage - least
+
+
+def _mean_of_strongest(values: Iterable[float]) -> float:
+    strongest = nlargest(STRONGEST, values)
+    return fmean(strongest) if strongest else NOTHING_FOUND

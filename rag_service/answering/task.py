@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from core.types import Passage
 from models.llm.sampling import NONE_GIVEN, SamplingParams
+from rerankers.ranking import Ranking
 
 
 class AnswerMode(StrEnum):
@@ -27,7 +28,8 @@ class Task:
     """A question and the passages (best first) to answer it from.
 
     `asked` are the user's own words, `question` what they mean in the conversation. `params` are all that hold for
-    this answer; `template` is the prompt template if the request names one.
+    this answer; `template` is the prompt template if the request names one. `ranking` says how passages are
+    cut and ordered.
     """
 
     asked: str
@@ -36,3 +38,4 @@ class Task:
     params: SamplingParams = NONE_GIVEN
     mode: AnswerMode = AnswerMode.STUFF
     template: str | None = None
+    ranking: Ranking = field(default_factory=Ranking)

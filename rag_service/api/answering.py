@@ -43,6 +43,7 @@ def answering_of(services: ApiServices, wishes: Mapping[str, Any]) -> Answering:
             services.generators[stages["answer"]],
             services.refiners[stages["rewrite"]],
             services.judges[stages["judge"]],
+            services.rerankers[stages["rerank"]],
         ),
         SamplingParams.model_validate(wishes.get("params", {})),
         AnswerMode(wishes.get("answer_mode") or services.settings.answer.mode),

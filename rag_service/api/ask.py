@@ -26,6 +26,7 @@ from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import problem_of
 from rag_service.api.presence import while_present
 from rag_service.wiring import ApiServices
+from rerankers.ranking import Ranking, RankingChoice
 from retrievers.base import Mode, Scope, Turn
 from retrievers.fields import declared
 from retrievers.filter_json import parse_filter
@@ -101,6 +102,7 @@ async def _search(
         tree=body.filter,
         structure=body.structure,
         refine=body.refine,
+        ranking=body.ranking,
         route=route,
     )
     trace = Trace()
@@ -132,6 +134,7 @@ async def _answer(
         tree=body.filter,
         structure=body.structure,
         refine=body.refine,
+        ranking=body.ranking,
         template=body.template,
         history=history,
         params=body.params,
@@ -247,6 +250,7 @@ async def make_ask(
     tree: dict[str, Any] | None = None,
     structure: StructureChoice | None = None,
     refine: RefineChoice | None = None,
+    ranking: RankingChoice | None = None,
     template: str | None = None,
     history: tuple[Turn, ...] = (),
     params: SamplingParams | None = None,
@@ -271,6 +275,7 @@ async def make_ask(
         mode=Mode(mode or defaults.mode),
         structure=Structure.chosen(own.get("structure"), structure),
         refinement=Refinement.chosen(own.get("refine"), refine),
+        ranking=Ranking.chosen(own.get("ranking"), ranking),
         where=_where(filters, tree),
         route=route,
         unreachable=unreachable,

@@ -25,6 +25,7 @@ from rag_service.api.ask import find_kb
 from rag_service.api.deps import AdminKey, Services
 from rag_service.api.jobs import job_schema
 from rag_service.wiring import ApiServices
+from rerankers.ranking import RankingChoice
 from retrievers.fields import declared
 from retrievers.structure import StructureChoice
 
@@ -143,6 +144,7 @@ async def _new_kb(
         schemas.KbUpdate(name=name or saved.name, description=saved.description)
         Chunking.of_kb(saved.settings)
         StructureChoice.model_validate(saved.settings.get("structure", {}))
+        RankingChoice.model_validate(saved.settings.get("ranking", {}))
         SamplingParams.model_validate(saved.settings.get("params", {}))
         declared(saved.settings.get("fields", ()))
     except (ValueError, TypeError, KeyError) as error:

@@ -17,6 +17,7 @@ from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, enco
 from rag_service.api.jobs import job_schema
 from rag_service.new_kb import new_kb
 from rag_service.wiring import ApiServices, make_chunker
+from rerankers.ranking import RankingChoice
 from retrievers.fields import declared
 from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
@@ -52,6 +53,7 @@ def kb_schema(kb: KnowledgeBase, documents: int) -> schemas.Kb:
         chunking=Chunking.of_kb(kb.settings),
         structure=StructureChoice.model_validate(kb.settings.get("structure", {})),
         refine=RefineChoice.model_validate(kb.settings.get("refine", {})),
+        ranking=RankingChoice.model_validate(kb.settings.get("ranking", {})),
         fields=list(declared(kb.settings.get("fields", ()))),
         llms=kb.settings.get("llms", {}),
         params=SamplingParams.model_validate(kb.settings.get("params", {})),
@@ -107,7 +109,7 @@ def _set_options(services: ApiServices, kb: KnowledgeBase, body: schemas.KbOptio
         embedder = services.embedders.of_or_current(kb.embedder)
         make_chunker(embedder, body.chunking)  # raises what is wrong before anything is read
     options = body.model_dump(
-        mode="json", include={"chunking", "structure", "refine", "fields"}, exclude_none=True
+        mode="json", include={"chunking", "structure", "refine", "ranking", "fields"}, exclude_none=True
     )
     kb.settings = {**kb.settings, **options}
 

@@ -36,6 +36,7 @@ from rag_service.api.errors import openai_error, problem_of
 from rag_service.api.presence import while_present
 from rag_service.api.schemas import Body
 from rag_service.wiring import ApiServices
+from rerankers.ranking import RankingChoice
 from retrievers.base import Turn
 from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
@@ -79,6 +80,7 @@ class Retrieval(BaseModel):
     filter: dict[str, Any] | None = None
     structure: StructureChoice | None = None
     refine: RefineChoice | None = None
+    ranking: RankingChoice | None = None
 
 
 class ChatRequest(Body):
@@ -157,6 +159,7 @@ async def chat_completions(services: Services, _: AnyKey, body: ChatRequest, req
         tree=body.retrieval.filter,
         structure=body.retrieval.structure,
         refine=body.retrieval.refine,
+        ranking=body.retrieval.ranking,
         history=history[-services.settings.answer.history_turns :] if history else (),
         params=params,
         warnings=left_out,

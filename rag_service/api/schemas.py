@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ingest.chunkers.base import Chunking
 from models.llm.sampling import SamplingParams
 from rag_service.answering.task import AnswerMode
+from rerankers.ranking import RankingChoice
 from retrievers.fields import DeclaredField
 from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
@@ -110,6 +111,10 @@ class KbOptions(Request):
         description="What else is searched for than the question, where a request does not say: the whole object, not "
         "a part of it.",
     )
+    ranking: RankingChoice | None = Field(
+        None,
+        description="What becomes of what was found, where a request does not say: the whole object, not a part of it.",
+    )
     fields: list[DeclaredField] | None = Field(
         None,
         max_length=50,
@@ -129,6 +134,9 @@ class StageLlms(Request):
     )
     judge: str | None = Field(
         None, max_length=64, description="Says whether passages are enough (`refine.rounds`)."
+    )
+    rerank: str | None = Field(
+        None, max_length=64, description="Ranks what was found (`ranking.reranker`: `llm`)."
     )
     summarise: str | None = Field(
         None,
@@ -206,6 +214,7 @@ class Kb(BaseModel):
     chunking: Chunking
     structure: StructureChoice
     refine: RefineChoice
+    ranking: RankingChoice
     fields: list[DeclaredField]
     llms: dict[str, str] = Field(description="Language models it chose, by stage.")
     params: SamplingParams
@@ -298,6 +307,46 @@ class TuneResult(BaseModel):
 
     candidates: list[Tuned]
     best: Chunking | None = Field(description="Null if none was finished.")
+
+
+class CalibrationQuestion(Request):
+    question: str = Field(min_length=1, max_length=1000, pattern=NOT_BLANK)
+    answerable: bool = Field(True, description="Whether the documents hold an answer.")
+
+
+class CalibrateRequest(Request):
+    questions: list[CalibrationQuestion] = Field(
+        max_length=1000,
+        description="At least 20 answerable ones, as readers ask them; others may be with them.",
+    )
+    lose: float = Field(5, ge=0, le=50, description="Percent of the answerable ones that may be refused.")
+    save: bool = Field(
+        False, description="Keep the threshold in the knowledge base, as `ranking.least_strength`."
+    )
+
+
+class Strength(BaseModel):
+    question: str
+    strength: float = Field(
+        description="With the included embedder 0 is where the rule for all knowledge bases lies; -1: nothing found."
+    )
+
+
+class CalibrateResult(BaseModel):
+    """Percents are of the questions that were sent."""
+
+    threshold: float = Field(description="Questions of less strength are refused.", examples=[0.031])
+    answerable: int
+    unanswerable: int
+    answerable_refused: float = Field(description="Percent.", examples=[5])
+    unanswerable_refused: float | None = Field(description="Percent; null without such questions.")
+    auc: float | None = Field(
+        description="Percent of pairs in which the answerable question is the stronger one (50: the strengths are "
+        "blind); null without unanswerable questions."
+    )
+    note: str | None = Field(description="What to beware of, in words.")
+    weakest: list[Strength] = Field(description="Up to ten answerable questions, weakest first.")
+    saved: bool
 
 
 class Restore(BaseModel):
@@ -581,6 +630,9 @@ class SearchRequest(Request):
     refine: RefineChoice | None = Field(
         None, description="What else is searched for than the question; null: as the knowledge base says."
     )
+    ranking: RankingChoice | None = Field(
+        None, description="What becomes of what was found; null: as the knowledge base says."
+    )
     trace: bool = False
 
 
@@ -652,6 +704,9 @@ class AskRequest(Request):
     )
     refine: RefineChoice | None = Field(
         None, description="What else is searched for than the question; null: as the knowledge base says."
+    )
+    ranking: RankingChoice | None = Field(
+        None, description="What becomes of what was found; null: as the knowledge base says."
     )
     template: str | None = Field(
         None, max_length=64, description="Prompt template: `zh`, `en`, or one of yours."

@@ -9,6 +9,7 @@ import typer
 from ingest.chunkers.base import Chunking
 from rag_service.api.schemas import Job, Kb, Reread
 from rag_service.cli.backup import backup, export, restore
+from rag_service.cli.calibrate import calibrate
 from rag_service.cli.chunks import CharactersOption, MoreOptions, StrategyOption, chunking_of
 from rag_service.cli.client import Api, kb_path, open_api
 from rag_service.cli.output import print_json, print_table
@@ -162,8 +163,7 @@ def _reread(api: Api, name: str) -> None:
     typer.echo(f"{count} documents are read again; rag-service jobs list --kb {name} shows how far.")
 
 
-app.command()(tune)
-for command in (backup, restore, export):
+for command in (tune, calibrate, backup, restore, export):
     app.command()(command)
 
 

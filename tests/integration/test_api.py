@@ -708,6 +708,7 @@ def test_the_openapi_document_names_every_endpoint_once(service: Running) -> Non
         *("/api/v1/kbs/{kb}/conversations", "/api/v1/kbs/{kb}/conversations/{conversation_id}"),
         *("/api/v1/kbs/{kb}/move", "/api/v1/kbs/{kb}/copies/{store}"),
         *("/api/v1/kbs/{kb}/reread", "/api/v1/kbs/{kb}/preview-chunks", "/api/v1/kbs/{kb}/tune"),
+        "/api/v1/kbs/{kb}/calibrate",
         *("/api/v1/kbs/{kb}/pause", "/api/v1/kbs/{kb}/resume", "/api/v1/jobs", "/api/v1/jobs/retry"),
         *(
             "/api/v1/jobs/dismiss",

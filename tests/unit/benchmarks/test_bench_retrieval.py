@@ -39,6 +39,7 @@ async def test_every_recipe_finds_the_documents_of_a_small_set(folder: Path) -> 
         "seed-flat": True,
         "ours": False,
         "ours, no reranker": False,
+        "ours, no sentences": False,
         "ours, no summary stage": False,
         "ours, strict": False,
     }
@@ -48,7 +49,9 @@ async def test_every_recipe_finds_the_documents_of_a_small_set(folder: Path) -> 
         assert 0 < line["query_ms_p50"] <= line["query_ms_p95"]
         assert line["index_s"] > 0
         if not line["peer"]:
-            assert line["stage_ms"].keys() == {"embed", "retrieve", "rerank", "expand", "compress", "order"}
+            assert line["stage_ms"].keys() == {
+                *("embed", "retrieve", "sentences", "rerank", "select", "expand", "compress", "order")
+            }
             assert line["tokens_half"] < line["tokens_sent"]
         json.dumps(line)
 

@@ -8,7 +8,14 @@ from core.text import question_terms, terms
 from core.types import Passage, Record, TermStats
 from models.embedders.base import BUNDLED
 from models.embedders.bundled import BundledEmbedder
-from rag_service.answering.support import CoverageAndCosine, Thresholds
+from rag_service.answering.support import (
+    NOTHING_FOUND,
+    UNMEASURED_WEIGHT,
+    AnyPassage,
+    CoverageAndCosine,
+    SupportCheck,
+    Thresholds,
+)
 from rag_service.wiring import SUPPORT
 from retrievers.fusion import coverage, inverse_document_frequency
 
@@ -79,3 +86,25 @@ def test_one_supporting_passage_is_enough_and_none_is_too_few() -> None:
     assert CoverageAndCosine(RULE).supported("total", [far, near])
     assert not CoverageAndCosine(RULE).supported("total", [far])
     assert not CoverageAndCosine(RULE).supported("total", [])
+
+
+def passages(*dense: float, text: str = INVOICE, covered: float = 0.0) -> list[Passage]:
+    return [Passage(Record("c", "d", "r", text), "d.txt", 1.0, dense=d, coverage=covered) for d in dense]
+
+
+def test_strength_is_the_mean_of_the_eight_strongest_above_the_threshold() -> None:
+    candidates = passages(0.1, *[0.95] * 4, 0.2, *[0.93] * 4)
+    assert CoverageAndCosine(RULE).strength("total", candidates) == pytest.approx(0.04)
+    assert AnyPassage().strength("total", candidates) == pytest.approx(0.94)
+
+
+def test_strength_counts_covered_words_and_the_script() -> None:
+    candidates = passages(0.85, covered=0.5)
+    assert CoverageAndCosine(RULE).strength("total", candidates) == pytest.approx(0.0)
+    assert CoverageAndCosine(RULE).strength("总额", candidates) == pytest.approx(0.1)
+    assert AnyPassage().strength("total", candidates) == pytest.approx(0.85 + UNMEASURED_WEIGHT / 2)
+
+
+@pytest.mark.parametrize("check", [AnyPassage(), CoverageAndCosine(RULE)])
+def test_nothing_found_is_weaker_than_any_passage(check: SupportCheck) -> None:
+    assert check.strength("total", []) == NOTHING_FOUND < check.strength("total", passages(0.0))

@@ -1,0 +1,49 @@
+"""How near is the nearest sentence of a passage to the question? For passages that share no words with it.
+
+A Chinese question and an English text have no term in common, so nothing but vectors can tell which passage, and which
+of its sentences, answers. A chunk's vector is a mean of all it says; its best sentence's is not (docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from core.text import is_cjk, sentences
+from core.types import Near, Passage, Query, Span
+from models.embedders.base import Embedder
+
+MOST_PASSAGES = 16  # whose sentences are embedded: on a CPU that takes longer than all the rest of a search
+
+
+class SentenceMatcher:
+    """Measures the sentences of the nearest passages in the other script than the question's."""
+
+    async def measured(
+        self, query: Query, passages: Sequence[Passage], embedders: Mapping[str, Embedder]
+    ) -> list[Passage]:
+        """The same passages in the same order, those that were looked at with `near`. `embedders`: by the name of the
+        knowledge base. Raises what the embedder does.
+        """
+        cjk = is_cjk(query.standalone)
+        foreign = [p for p in passages if not p.near and is_cjk(p.record.text) != cjk]
+        nearest = sorted(foreign, key=lambda p: -p.dense)[:MOST_PASSAGES]
+        near: dict[str, tuple[Near, ...]] = {}
+        for kb in sorted({passage.kb for passage in nearest}):
+            own = [passage for passage in nearest if passage.kb == kb]
+            near |= await _near(query, own, embedders[kb])
+        return [replace(p, near=near[p.record.id]) if p.record.id in near else p for p in passages]
+
+
+async def _near(query: Query, passages: Sequence[Passage], embedder: Embedder) -> dict[str, tuple[Near, ...]]:
+    spans = {passage.record.id: list(sentences(passage.record.text)) for passage in passages}
+    texts = [p.record.text[s.start : s.end] for p in passages for s in spans[p.record.id]]
+    question = (await embedder.embed_queries([query.standalone]))[0]
+    cosines = iter((await embedder.embed_passages(texts)) @ question)
+    return {
+        p.record.id: tuple(
+            Near(Span(p.record.start + s.start, p.record.start + s.end), float(next(cosines)))
+            for s in spans[p.record.id]
+        )
+        for p in passages
+    }

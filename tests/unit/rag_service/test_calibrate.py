@@ -1,0 +1,68 @@
+"""The threshold loses no more answerable questions than allowed, and says what it is good for."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from core.errors import InvalidValue
+from rag_service.answering.support import NOTHING_FOUND
+from rag_service.calibrate import calibrate
+
+HUNDRED = [n / 100 for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("lose", "threshold", "refused"), [(0, 0.0, 0.0), (5, 0.05, 5.0), (5.9, 0.05, 5.0), (50, 0.5, 50.0)]
+)
+def test_the_threshold_is_the_highest_that_loses_at_most_the_given_percent(
+    lose: float, threshold: float, refused: float
+) -> None:
+    result = calibrate(random.Random(0).sample(HUNDRED, 100), lose=lose)
+    assert result.threshold == pytest.approx(threshold)
+    assert result.answerable_refused == refused
+
+
+@pytest.mark.parametrize("count", [20, 21, 39, 40, 333])
+def test_no_more_is_lost_than_allowed_whatever_the_strengths(count: int) -> None:
+    chance = random.Random(count)
+    strengths = [chance.choice([chance.gauss(0, 0.05), 0.01]) for _ in range(count)]
+    assert calibrate(strengths, lose=5).answerable_refused <= 5
+
+
+def test_equal_strengths_are_all_kept() -> None:
+    assert calibrate([0.123456] * 30, lose=50).answerable_refused == 0
+
+
+def test_unanswerable_questions_are_counted_and_compared() -> None:
+    result = calibrate(HUNDRED, [-0.2, -0.1, 0.02, 0.995], lose=5)
+    assert (result.answerable, result.unanswerable) == (100, 4)
+    assert result.unanswerable_refused == 75
+    assert result.auc == pytest.approx(100 * (100 + 100 + 97.5) / 400, abs=0.06)
+    assert result.note is None
+
+
+def test_a_threshold_that_refuses_hardly_any_unanswerable_question_says_so() -> None:
+    result = calibrate(HUNDRED, HUNDRED, lose=5)
+    assert (result.auc, result.unanswerable_refused) == (50, 5)
+    assert result.note is not None
+    assert "a model must" in result.note
+
+
+def test_without_unanswerable_questions_what_is_unknown_is_said() -> None:
+    result = calibrate(HUNDRED)
+    assert (result.unanswerable_refused, result.auc) == (None, None)
+    assert result.note is not None
+    assert "Without unanswerable questions" in result.note
+
+
+def test_too_few_answerable_questions_are_refused_with_what_to_do() -> None:
+    with pytest.raises(InvalidValue, match="at least 20 answerable questions; these are 19") as refused:
+        calibrate(HUNDRED[:19], HUNDRED)
+    assert refused.value.hint
+
+
+def test_where_nothing_was_found_there_is_no_threshold() -> None:
+    with pytest.raises(InvalidValue, match="Nothing was found"):
+        calibrate([NOTHING_FOUND] * 20)
