@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import nlargest
 
 from core.text import is_cjk, sentences
 from core.types import Near, Passage, Query, Span
 from models.embedders.base import Embedder
 
-MOST_PASSAGES = 16  # whose sentences are embedded: on a CPU that takes longer than all the rest of a search
+MOST_PASSAGES = (
+    16  # that are looked at: on a CPU embedding their sentences takes longer than all the rest of a search
+)
+
+
+def foreign(query: Query, passages: Sequence[Passage]) -> list[Passage]:
+    """Those of the nearest passages that are in the other script than the question's."""
+    cjk = is_cjk(query.standalone)
+    nearest = nlargest(MOST_PASSAGES, passages, key=lambda passage: passage.dense)
+    return [passage for passage in nearest if is_cjk(passage.record.text) != cjk]
 
 
 class SentenceMatcher:
@@ -22,15 +32,14 @@ class SentenceMatcher:
     async def measured(
         self, query: Query, passages: Sequence[Passage], embedders: Mapping[str, Embedder]
     ) -> list[Passage]:
-        """The same passages in the same order, those that were looked at with `near`. `embedders`: by the name of the
-        knowledge base. Raises what the embedder does.
+        """The same passages in the same order, those that were looked at with `near`.
+
+        `embedders`: by the name of the knowledge base. Raises what the embedder does.
         """
-        cjk = is_cjk(query.standalone)
-        foreign = [p for p in passages if not p.near and is_cjk(p.record.text) != cjk]
-        nearest = sorted(foreign, key=lambda p: -p.dense)[:MOST_PASSAGES]
+        looked_at = foreign(query, passages)
         near: dict[str, tuple[Near, ...]] = {}
-        for kb in sorted({passage.kb for passage in nearest}):
-            own = [passage for passage in nearest if passage.kb == kb]
+        for kb in sorted({passage.kb for passage in looked_at}):
+            own = [passage for passage in looked_at if passage.kb == kb]
             near |= await _near(query, own, embedders[kb])
         return [replace(p, near=near[p.record.id]) if p.record.id in near else p for p in passages]
 

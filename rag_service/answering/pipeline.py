@@ -34,7 +34,7 @@ from rerankers.base import Reranker
 from rerankers.ranking import RankedBy, Ranking
 from rerankers.rerank import CoverageReranker
 from rerankers.select import select
-from rerankers.sentences import SentenceMatcher
+from rerankers.sentences import SentenceMatcher, foreign
 from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
@@ -377,13 +377,11 @@ class AnsweringPipeline:
     async def _compared(
         self, query: Query, passages: Sequence[Passage], finding: _Finding
     ) -> Sequence[Passage]:
-        """The passages, those in another script than the question compared with it sentence by sentence."""
-        cjk = is_cjk(query.standalone)
-        foreign = sum(is_cjk(passage.record.text) != cjk for passage in passages)
-        if not finding.ask.ranking.sentences or not foreign:
+        """The passages, the nearest of them that are in another script compared with the question by sentences."""
+        if not finding.ask.ranking.sentences or not (looked_at := foreign(query, passages)):
             return passages
         embedders = {scope.kb_name: scope.embedder for scope in finding.scopes}
-        with finding.trace.stage("sentences", inputs=foreign) as stage:
+        with finding.trace.stage("sentences", inputs=len(looked_at)) as stage:
             try:
                 measured = await self._sentences.measured(query, passages, embedders)
             except (ModelError, Unavailable) as error:

@@ -272,7 +272,7 @@ def test_an_admin_sees_the_models_and_how_fast_they_are(service: Running) -> Non
     items = service.client.get("/models", params={"test": True}).json()["items"]
     models = {item["name"]: item for item in items}
     assert list(models) == ["default", "base", "quotes"]
-    assert models["default"]["stages"] == ["answer", "rewrite", "judge", "summarise"]
+    assert models["default"]["stages"] == ["answer", "rewrite", "judge", "rerank", "summarise"]
     assert all(item["reachable"] for item in items)
     assert models["default"]["tokens_per_s"] > 0
     assert models["quotes"]["tokens_per_s"] is None

@@ -466,12 +466,14 @@ def test_a_trace_tells_every_stage_with_its_counts(service: Running, kb: str) ->
     answer = service.ask(kb, "How many weeks is parental leave?", trace=True, top_k=3, structure=apart)
     stages = {stage["stage"]: stage for stage in answer["trace"]}
     assert list(stages) == [
-        *("rewrite", "retrieve", "rerank", "expand", "support", "generate", "cite"),  # no prompt is made
+        # no prompt is made; there are Chinese documents, too, whose sentences are compared
+        *("rewrite", "retrieve", "sentences", "rerank", "select", "expand", "support", "generate", "cite"),
     ]
     assert all(stage["milliseconds"] >= 0 for stage in stages.values())
     assert stages["rewrite"]["notes"]["searches"] == ["How many weeks is parental leave?"]
     assert stages["rerank"]["inputs"] == stages["retrieve"]["outputs"] > 3
-    assert stages["rerank"]["outputs"] == stages["generate"]["inputs"] == 3
+    assert stages["rerank"]["outputs"] == stages["select"]["inputs"] == 6
+    assert stages["select"]["outputs"] == stages["generate"]["inputs"] == 3
     assert stages["cite"]["outputs"] == len(answer["citations"])
     assert service.ask(kb, "How many weeks is parental leave?")["trace"] is None
 
