@@ -1,0 +1,125 @@
+"""What does a threshold of a knowledge base's own refuse? `python -m benchmarks.calibration FOLDER…`.
+
+Every folder (layout: `benchmarks/dataset.py`) with unanswerable questions becomes a knowledge base. Half of its answerable
+questions calibrate (`rag_service/calibrate.py`, 5 %), the other half and the unanswerable ones are judged by the
+threshold; twenty times, each with another half. Prints one JSON line for each folder, means in percent:
+
+- `answerable_refused`, `unanswerable_refused`: of the questions that did not calibrate; beside it (`rule`) what the
+  rule for all knowledge bases refuses of them without a threshold;
+- `auc`: how often an answerable question is stronger than an unanswerable one.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything loads OpenMP: on busy cores its threads spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.cache import CachedEmbedder, bundled, default_folder
+from benchmarks.dataset import Dataset, Question, load
+from benchmarks.recipes import Service, open_service
+from benchmarks.retrieval import machine
+from core.errors import RagError
+from core.settings import Settings
+from models.embedders.base import BUNDLED
+from rag_service.answering.support import CoverageAndCosine
+from rag_service.calibrate import LOSE, calibrate
+from rag_service.wiring import SUPPORT
+
+SPLITS = 20
+# Of a kind of questions: (strength, whether the rule for all refuses it).
+Judged = list[tuple[float, bool]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data sets")
+    parser.add_argument("--sample", type=int, default=200, metavar="N", help="questions of a kind (200)")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(_print_all([load(folder) for folder in arguments.folders], arguments.sample))
+    except RagError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
+    embedder = bundled(default_folder())
+    try:
+        for dataset in datasets:
+            if not dataset.unanswerable:
+                print(f"{dataset.name}: no unanswerable question", file=sys.stderr)
+                continue
+            print(json.dumps(await measured(dataset, embedder, sample)), flush=True)
+    finally:
+        await embedder.close()
+
+
+async def measured(dataset: Dataset, embedder: CachedEmbedder, sample: int) -> dict[str, Any]:
+    """What the thresholds of `SPLITS` halves of the answerable questions refuse."""
+    async with open_service(embedder) as service:
+        await service.index(dataset.documents)
+        answerable = await _judged(service, _sample(dataset.measurable, sample))
+        unanswerable = await _judged(service, _sample(dataset.unanswerable, sample))
+    results = [_split(answerable, unanswerable, random.Random(seed)) for seed in range(SPLITS)]
+    return {
+        "dataset": dataset.name,
+        "answerable": len(answerable),
+        "unanswerable": len(unanswerable),
+        "lose": LOSE,
+        **{name: round(fmean(result[name] for result in results), 1) for name in results[0]},
+        "rule": {
+            "answerable_refused": _percent([refused for _, refused in answerable]),
+            "unanswerable_refused": _percent([refused for _, refused in unanswerable]),
+        },
+        "machine": machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _split(answerable: Judged, unanswerable: Judged, chance: random.Random) -> dict[str, float]:
+    shuffled = chance.sample(answerable, len(answerable))
+    half = len(shuffled) // 2
+    found = calibrate([s for s, _ in shuffled[:half]], [s for s, _ in unanswerable])
+    assert found.auc is not None
+    return {
+        "threshold": found.threshold,
+        "answerable_refused": _percent([r or s < found.threshold for s, r in shuffled[half:]]),
+        "unanswerable_refused": _percent([r or s < found.threshold for s, r in unanswerable]),
+        "auc": found.auc,
+    }
+
+
+async def _judged(service: Service, questions: Sequence[Question]) -> Judged:
+    check, settings = CoverageAndCosine(SUPPORT[BUNDLED]), Settings().retrieval
+    result = []
+    for question in questions:
+        candidates = await service.search(question.text, top_k=settings.pool, distinct=False)
+        refused = not check.supported(question.text, candidates[: settings.top_k])
+        result.append((check.strength(question.text, candidates), refused))
+    return result
+
+
+def _percent(refused: Sequence[bool]) -> float:
+    return 100 * fmean(refused)
+
+
+def _sample(questions: Sequence[Question], most: int) -> list[Question]:
+    return random.Random(0).sample(list(questions), min(most, len(questions)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
