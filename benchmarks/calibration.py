@@ -1,8 +1,8 @@
 """What does a threshold of a knowledge base's own refuse? `python -m benchmarks.calibration FOLDER…`.
 
-Every folder (layout: `benchmarks/dataset.py`) with unanswerable questions becomes a knowledge base. Half of its answerable
-questions calibrate (`rag_service/calibrate.py`, 5 %), the other half and the unanswerable ones are judged by the
-threshold; twenty times, each with another half. Prints one JSON line for each folder, means in percent:
+Every folder (layout: `benchmarks/dataset.py`) with unanswerable questions becomes a knowledge base. Half of its
+answerable questions calibrate (`rag_service/calibrate.py`, 5 %), the other half and the unanswerable ones are judged by
+the threshold; twenty times, each with another half. Prints one JSON line for each folder, means in percent:
 
 - `answerable_refused`, `unanswerable_refused`: of the questions that did not calibrate; beside it (`rule`) what the
   rule for all knowledge bases refuses of them without a threshold;
