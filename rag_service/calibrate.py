@@ -59,9 +59,12 @@ def check_enough(answerable: int) -> None:
 def calibrate(
     answerable: Sequence[float], unanswerable: Sequence[float] = (), *, lose: float = LOSE
 ) -> Calibration:
-    """The highest threshold that refuses at most `lose` percent of the answerable questions, given their strengths.
+    """The highest threshold that refuses, on average, at most `lose` percent of other answerable questions like these,
+    given their strengths.
 
-    Raises `InvalidValue` if there are too few of them, or nothing was found for any.
+    The next of n + 1 questions is equally likely to have any rank among them, so that is the floor((n + 1) * lose)-th
+    smallest strength (split conformal prediction: Angelopoulos and Bates 2021, "A Gentle Introduction to Conformal
+    Prediction", section 1). Of these questions it refuses one less. Raises `InvalidValue` if there are too few of them, or nothing was found for any.
     """
     check_enough(len(answerable))
     if max(answerable) == NOTHING_FOUND:
@@ -70,7 +73,7 @@ def calibrate(
             hint="Upload the documents that answer them, and wait until they are read.",
         )
     ranked = sorted(answerable)
-    may_be_lost = min(int(len(ranked) * lose / 100), len(ranked) - 1)
+    may_be_lost = max(int((len(ranked) + 1) * lose / 100) - 1, 0)
     # Rounded down: a question at the threshold must not fall below it by the last digit of a vector.
     threshold = math.floor(ranked[may_be_lost] * DIGITS) / DIGITS
     return Calibration(
