@@ -64,7 +64,8 @@ def calibrate(
 
     The next of n + 1 questions is equally likely to have any rank among them, so that is the floor((n + 1) * lose)-th
     smallest strength (split conformal prediction: Angelopoulos and Bates 2021, "A Gentle Introduction to Conformal
-    Prediction", section 1). Of these questions it refuses one less. Raises `InvalidValue` if there are too few of them, or nothing was found for any.
+    Prediction", section 1). Of these questions it refuses one less.
+    Raises `InvalidValue` if there are too few of them, or nothing was found for any.
     """
     check_enough(len(answerable))
     if max(answerable) == NOTHING_FOUND:
