@@ -80,7 +80,10 @@ async def measured(dataset: Dataset, embedder: CachedEmbedder, sample: int) -> d
         "answerable": len(answerable),
         "unanswerable": len(unanswerable),
         "lose": LOSE,
-        **{name: round(fmean(result[name] for result in results), 1) for name in results[0]},
+        **{
+            name: round(fmean(result[name] for result in results), 3 if name == "threshold" else 1)
+            for name in results[0]
+        },
         "rule": {
             "answerable_refused": _percent([refused for _, refused in answerable]),
             "unanswerable_refused": _percent([refused for _, refused in unanswerable]),
