@@ -45,9 +45,11 @@ from rerankers.sentences import SentenceMatcher
 from retrievers.base import Mode, Scope
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
+from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import FollowUpRules
 from retrievers.structure import Structure
 from retrievers.two_stage import TwoStageRetriever
+from retrievers.whole_document import whole_document_question
 from stores.live import LiveStores
 from stores.pgvector import PgVectorStore
 
@@ -147,6 +149,7 @@ class Service:
         self._settings = settings
         documents = StoredDocuments(database)
         self._retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
+        self._overview = OverviewRetriever(documents=documents, retriever=self._retriever)
         self._expander = Expander(documents)
 
     @property
@@ -216,6 +219,13 @@ class Service:
             ranked = await (reranker or CoverageReranker()).rerank(query, candidates, top_k=pool)
         with trace.stage("select", inputs=len(ranked)):
             return list(select(ranked, most=top_k, distinct=distinct, diversity=0.0).passages)
+
+    async def overview(self, question: str, *, kb: str = KB) -> list[Passage]:
+        """The passages that stand for whole documents, if the question is about those."""
+        asked = whole_document_question(question)
+        return (
+            await self._overview.retrieve(asked, Scope(kb, 1, self._store, self._embedder)) if asked else []
+        )
 
     async def sent(self, ranked: Sequence[Passage], trace: Trace) -> Sequence[Passage]:
         """What becomes of the best chunks: the passages that go into the prompt, best first."""

@@ -6,15 +6,16 @@ when it was read, and the written summary only leads them in the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import question_terms, sentences, terms
+from core.text import question_terms, sentences, terms, terms_in
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
+from retrievers.fusion import coverage, inverse_document_frequency
 from retrievers.two_stage import within
 from retrievers.whole_document import Kind, WholeDocumentQuestion
 from stores.filters import And, Eq
@@ -23,7 +24,9 @@ ABOUT_DOCUMENTS = 3  # told about where the question names none
 ABOUT_SECTIONS = 5  # of one document, whose summaries are told, too
 WHICH_DOCUMENTS = 10
 WHICH_POOL = 200  # chunks on the topic, from which each document's best is taken
-LEAST_COVERAGE = 0.7  # of the topic's words, by rarity, in a chunk of a document that covers it
+LEAST_COVERAGE = 0.65  # of the topic's words, by rarity, in a document that covers it
+HALF = 0.5  # where no document holds so much of the topic, words cannot tell
+BELOW_BEST = 0.1  # as much less may a document hold where none holds enough
 LEAST_CLOSENESS = 0.02  # below the best: as near a document must be where none has the words
 SEARCHED = 50  # summaries
 LONGEST_STRETCH = 200_000  # characters between a summary's first and last key sentence
@@ -95,29 +98,43 @@ class OverviewRetriever:
     async def _which(self, topic: str, scope: Scope) -> list[Passage]:
         query = Query(topic, (topic,))
         found = (await self._retriever.retrieve(query, scope, mode=Mode.UNION, pool=WHICH_POOL)).passages
-        best: dict[str, Passage] = {}
-        for passage in sorted(found, key=lambda p: (-p.coverage, -p.dense, p.record.id)):
-            best.setdefault(passage.record.document_id, passage)
-        wanted = set(question_terms(topic))
+        if not found:
+            return []
+        wanted = question_terms(topic)
+        stats = await scope.store.term_stats(scope.index(IndexKind.CHUNKS), wanted)
+        rarity = inverse_document_frequency(stats, wanted)
         return [
             replace(
                 passage,
                 whole=True,
-                spans=(_sentence_on(passage.record, wanted),),
+                spans=(_sentence_on(passage.record, set(wanted)),),
                 lead=passage.document_name,
             )
-            for passage in _covering(best.values())
+            for passage in _covering(found, rarity)
         ]
 
 
-def _covering(candidates: Iterable[Passage]) -> list[Passage]:
-    """Of each document's best chunk, those that hold the topic's words; where none does, the nearest."""
-    ranked = sorted(candidates, key=lambda p: (-p.coverage, -p.dense, p.record.id))
-    holding = [p for p in ranked if p.coverage >= LEAST_COVERAGE]
-    if not holding and ranked:
-        nearest = max(p.dense for p in ranked)
-        holding = [p for p in ranked if p.dense >= nearest - LEAST_CLOSENESS]
-    return holding[:WHICH_DOCUMENTS]
+def _covering(found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Passage]:
+    """The best chunk of each document that covers the topic, best first; where none does, of the nearest documents.
+
+    A document covers a topic by the words that one of its chunks holds, and those that all of them hold together (the
+    mean of both): a topic has several sides, which stand apart.
+    """
+    best: dict[str, Passage] = {}
+    held: dict[str, set[str]] = {}
+    for passage in sorted(found, key=lambda p: (-p.coverage, -p.dense, p.record.id)):
+        best.setdefault(passage.record.document_id, passage)
+        held.setdefault(passage.record.document_id, set()).update(
+            terms_in(passage.record.indexed_text, rarity)
+        )
+    covers = {i: (p.coverage + coverage(rarity, held[i])) / 2 for i, p in best.items()}
+    ranked = sorted(best, key=lambda i: (-covers[i], -best[i].dense, best[i].record.id))
+    most = covers[ranked[0]]
+    holding = [i for i in ranked if covers[i] >= min(LEAST_COVERAGE, most - BELOW_BEST)]
+    if most < HALF:
+        nearest = max(passage.dense for passage in best.values())
+        holding = [i for i in ranked if best[i].dense >= nearest - LEAST_CLOSENESS]
+    return [best[i] for i in holding[:WHICH_DOCUMENTS]]
 
 
 def _sentence_on(record: Record, wanted: set[str]) -> Span:

@@ -104,6 +104,13 @@ async def test_which_documents_cover_a_topic_gives_each_with_its_sentence(kb: Kb
     assert (chinese.record.document_id, chinese.kept_text) == ("租约", "押金为两千元。")
 
 
+async def test_a_document_covers_a_topic_whose_sides_stand_apart_in_it(kb: Kb) -> None:
+    found = await passages(kb, "Which documents cover travel rules and safety desks?")
+    assert [p.record.document_id for p in found] == ["handbook"]
+    best, *_ = await passages(kb, "Which of the manuals cover espresso and descaling with citric acid?")
+    assert best.record.document_id == "espresso"
+
+
 async def test_a_scope_of_some_documents_is_kept(kb: Kb) -> None:
     found = await passages(kb, "Which documents mention descaling?", "kettle", "lease")
     assert {p.record.document_id for p in found} == {"kettle"}
