@@ -47,10 +47,14 @@ class _Section:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """What the summary stage chose: documents with their scores in [0, 1], and (recursive) sections of them."""
+    """What the summary stage chose: documents with their scores in [0, 1], and (recursive) sections of them.
+
+    `everything`: all documents that there are, whole.
+    """
 
     documents: dict[str, float] = field(default_factory=dict)
     sections: tuple[_Section, ...] = ()
+    everything: bool = False
 
     @property
     def whole(self) -> dict[str, float]:
@@ -144,7 +148,7 @@ class TwoStageRetriever:
         seen: dict[str, str] = {}
         while True:
             chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
-            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen.where)
+            dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen)
             records = [hit.record for hit in [*dense, *lexical]]
             live = await self._documents.live(scope, {record.document_id for record in records})
             doubtful = {
@@ -176,7 +180,9 @@ class TwoStageRetriever:
             best[record.document_id] = max(best.get(record.document_id, 0.0), scores[record.id])
         ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
         documents = dict(ranked[: self._most_chosen])
-        return _Chosen(documents, _sections(summaries.values(), scores, documents) if recursive else ())
+        if recursive:
+            return _Chosen(documents, _sections(summaries.values(), scores, documents))
+        return _Chosen(documents, everything=len(dense) < k and len(documents) == len(best))
 
     async def _find_chunks(
         self,
@@ -185,15 +191,19 @@ class TwoStageRetriever:
         scope: Scope,
         mode: Mode,
         pool: int,
-        inside: Filter,
+        chosen: _Chosen,
     ) -> tuple[list[Hit], list[Hit]]:
-        """Chunks by vector and by keyword: inside the chosen documents, and (unless strict) everywhere."""
+        """Chunks by vector and by keyword: inside the chosen documents, and (unless strict) everywhere.
+
+        In a small knowledge base that is the same, and one search does.
+        """
         index, store = scope.index(IndexKind.CHUNKS), scope.store
         everywhere = within(scope.document_ids)
         searches: list[Filter | None] = []
         if mode != Mode.STRICT:
             searches.append(everywhere)
-        if mode != Mode.FLAT:
+        if mode == Mode.STRICT or (mode == Mode.UNION and not chosen.everything):
+            inside = chosen.where
             searches.append(And((inside, everywhere)) if everywhere else inside)
         dense = await asyncio.gather(
             *(store.search_dense(index, vector, k=pool, where=where) for where in searches)

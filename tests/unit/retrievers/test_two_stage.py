@@ -100,6 +100,41 @@ async def test_a_strict_recursive_search_leaves_out_other_sections(
     assert {p.record.section for p in found} < set(SUBJECTS)
 
 
+class Counting(MemoryStore):
+    """Remembers in which of the chunks was searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters: list[Filter | None] = []
+
+    async def search_text(
+        self, index: IndexName, terms: Sequence[str], *, k: int, where: Filter | None = None
+    ) -> list[Hit]:
+        if index.kind == IndexKind.CHUNKS:
+            self.filters.append(where)
+        return await super().search_text(index, terms, k=k, where=where)
+
+
+@pytest.mark.parametrize(("chosen", "searches"), [(1, 2), (2, 1)])
+async def test_where_all_documents_are_chosen_one_search_does(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder], chosen: int, searches: int
+) -> None:
+    scope, kept, embedder = found_in
+    store = Counting()
+    for kind in (IndexKind.CHUNKS, IndexKind.SUMMARIES):
+        await store.ensure_index(scope.index(kind), dim=await embedder.dimension())
+        records = [
+            EmbeddedRecord(r, vector, ("fire",)) for r, vector in await scope.store.scan(scope.index(kind))
+        ]
+        await store.upsert(scope.index(kind), records)
+    retriever = TwoStageRetriever(documents=kept, chosen=chosen)
+    counted = Scope(scope.kb_id, scope.generation, store, embedder)
+    found = await retriever.retrieve(Query(FIRE, (FIRE,)), counted, mode=Mode.UNION, pool=40)
+    assert len(store.filters) == searches
+    assert store.filters[0] is None
+    assert {p.record.document_id for p in found.passages} == {"manual", "menu"}
+
+
 class Replacing(MemoryStore):
     """Between the searches by vector and those by keyword of the first question, a new version becomes visible."""
 
