@@ -26,7 +26,7 @@ from core.db import documents as stored
 from core.db.models import Document, DocumentStatus, KnowledgeBase
 from core.db.session import Database
 from core.settings import Settings
-from core.text import weight
+from core.text import language, weight
 from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.recursive import RecursiveChunker
 from ingest.pipeline import IngestPipeline, Source, Target
@@ -41,7 +41,7 @@ from rerankers.compress import SentenceCompressor
 from rerankers.order import BestAtBothEnds
 from rerankers.rerank import CoverageReranker, KeepOrder
 from rerankers.select import select
-from rerankers.sentences import SentenceMatcher
+from rerankers.sentences import SentenceMatcher, shifted
 from retrievers.base import Mode, Scope
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
@@ -179,7 +179,7 @@ class Service:
             source = Source(f"{kb}{SEPARATOR}{document.id}", name, sha256, Path(document.id))
             await pipeline.run(source, target, _no_report)
             revision = pipeline.revision(target, sha256)
-            rows.append(_row(kb, source, len(document.text), revision))
+            rows.append(_row(kb, source, document.text, revision))
             texts.append((source.document_id, revision, ParsedDocument(document.text)))
         async with self._database.transaction() as session:
             session.add(_kb(kb, self._embedder.name, await self._embedder.dimension()))
@@ -210,7 +210,7 @@ class Service:
         with trace.stage("retrieve", inputs=1):
             found = await self._retriever.retrieve(query, scope, mode=mode or self.default_mode, pool=pool)
         with trace.stage("sentences", inputs=pool):
-            candidates: Sequence[Passage] = found.passages
+            candidates = shifted(found.passages)
             if sentences:
                 candidates = await SentenceMatcher().measured(
                     query, candidates, {scope.kb_name: self._embedder}
@@ -344,14 +344,15 @@ def _kb(kb: str, embedder: str, dim: int) -> KnowledgeBase:
     )
 
 
-def _row(kb: str, source: Source, size: int, revision: str) -> Document:
+def _row(kb: str, source: Source, text: str, revision: str) -> Document:
     return Document(
         id=source.document_id,
         kb_id=kb,
         name=source.name,
         status=DocumentStatus.READY,
         sha256=source.sha256,
-        size=size,
+        size=len(text),
+        language=language(text),
         live_sha256=source.sha256,
         live_revision=revision,
         attributes={},

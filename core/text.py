@@ -112,7 +112,7 @@ def is_cjk(text: str) -> bool:
     A Chinese character says about as much as half an English word, hence the weight of 2.
     """
     cjk = len(_CJK_CHARACTER.findall(text))
-    letters = sum(1 for character in text if character.isalpha()) - cjk
+    letters = sum(map(str.isalpha, text)) - cjk
     return cjk > 0 and 2 * cjk >= letters
 
 

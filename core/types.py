@@ -230,7 +230,8 @@ class Passage:
     `dense`, `coverage` and `summary` are the parts of `score` that retrieval knows, each in [0, 1].
     `spans` are the parts of the chunk that stay after compression (document offsets); empty means all. A passage that
     stands for a `whole` document is its key sentences. `lead` goes into the prompt in front, but is never quoted.
-    `near` are its sentences where they were compared with the question one by one.
+    `foreign`: it is in the other script (Chinese, or alphabetic) than the question; `shift` is what its dense score
+    lacks for that (`core.scripts`), and `near` are its sentences, which were compared with the question one by one.
     """
 
     record: Record
@@ -243,6 +244,8 @@ class Passage:
     whole: bool = False
     lead: str = ""
     kb: str = ""  # name of the knowledge base that it is from
+    foreign: bool = False
+    shift: float = 0.0
     near: tuple[Near, ...] = ()
 
     @property

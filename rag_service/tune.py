@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from core.db import documents
 from core.db.documents import Live
 from core.db.session import Database
-from core.text import language, sentences, terms, weight
+from core.text import language as language_of
+from core.text import sentences, terms, weight
 from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.base import Chunking, Strategy
 from ingest.pipeline import IngestPipeline, Source, Target
@@ -159,7 +160,7 @@ async def llm_questions(
 async def _ask_for_question(text: str, sentence: str, llm: LLM) -> str:
     at = text.index(sentence)
     context = text[max(at - 300, 0) : at + len(sentence) + 300].replace("```", "'''")
-    prompt = INSTRUCTION[language(sentence)].format(context=context, sentence=sentence)
+    prompt = INSTRUCTION[language_of(sentence)].format(context=context, sentence=sentence)
     params = SamplingParams(max_new_tokens=80, temperature=0.0)
     answer = await complete(llm, [Message(Role.USER, prompt)], params)
     return answer.strip().partition("\n")[0][:500]
@@ -232,6 +233,9 @@ class _Sample:
 
     async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         return {i: Live(i, self.documents[i].name, self.revisions[i]) for i in document_ids}
+
+    async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
+        return tuple(i for i, each in self.documents.items() if language_of(each.parsed.text) != language)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         return [self.documents[p.document_id].parsed.text[p.span.start : p.span.end] for p in places]

@@ -10,20 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import nlargest
 
-from core.text import is_cjk, sentences
+from core.scripts import foreign, shift
+from core.text import sentences
 from core.types import Near, Passage, Query, Span
 from models.embedders.base import Embedder
 
-MOST_PASSAGES = (
-    16  # that are looked at: on a CPU embedding their sentences takes longer than all the rest of a search
-)
+MOST_PASSAGES = 16  # on a CPU, embedding their sentences takes longer than all the rest of a search
 
 
-def foreign(query: Query, passages: Sequence[Passage]) -> list[Passage]:
-    """Those of the nearest passages that are in the other script than the question's."""
-    cjk = is_cjk(query.standalone)
-    nearest = nlargest(MOST_PASSAGES, passages, key=lambda passage: passage.dense)
-    return [passage for passage in nearest if is_cjk(passage.record.text) != cjk]
+def shifted(passages: Sequence[Passage]) -> Sequence[Passage]:
+    """The same passages in the same order, those in the other script than the question with what they lack."""
+    lacking = shift(passages)
+    return [replace(p, shift=lacking) if p.foreign else p for p in passages] if lacking else passages
+
+
+def in_reach(passages: Sequence[Passage]) -> list[Passage]:
+    """Of the nearest `MOST_PASSAGES` those in the other script than the question."""
+    return foreign(nlargest(MOST_PASSAGES, passages, key=lambda passage: passage.dense + passage.shift))
 
 
 class SentenceMatcher:
@@ -32,11 +35,11 @@ class SentenceMatcher:
     async def measured(
         self, query: Query, passages: Sequence[Passage], embedders: Mapping[str, Embedder]
     ) -> list[Passage]:
-        """The same passages in the same order, those that were looked at with `near`.
+        """The same passages (`shifted`) in the same order, those that were looked at with `near`.
 
         `embedders`: by the name of the knowledge base. Raises what the embedder does.
         """
-        looked_at = foreign(query, passages)
+        looked_at = in_reach(passages)
         near: dict[str, tuple[Near, ...]] = {}
         for kb in sorted({passage.kb for passage in looked_at}):
             own = [passage for passage in looked_at if passage.kb == kb]

@@ -12,6 +12,8 @@ from core.db.session import Database
 from core.types import ParsedDocument, Span
 from retrievers.base import Scope
 
+MOST_FOREIGN = 2000  # documents: more make a filter that takes longer than the search
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -25,6 +27,10 @@ class Place:
 class Documents(Protocol):
     async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         """Those of the documents that readers of this scope can find."""
+        ...
+
+    async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
+        """At most `MOST_FOREIGN` of the scope's documents that are in another language (`zh`, `en`) than this."""
         ...
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
@@ -45,6 +51,11 @@ class StoredDocuments:
     async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         async with self._database.reading() as session:
             return await documents.live(session, document_ids, scope.generation)
+
+    async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
+        async with self._database.reading() as session:
+            ids = await documents.in_other_languages(session, scope.kb_id, language, most=MOST_FOREIGN)
+        return ids if scope.document_ids is None else tuple(set(ids) & set(scope.document_ids))
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:

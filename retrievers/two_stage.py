@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from core.db.documents import Live
 from core.errors import NotFound
-from core.text import question_terms, terms_in
+from core.scripts import NEAREST, foreign, shift
+from core.text import is_cjk, language, question_terms, terms_in
 from core.types import FIRST_CHUNK, LAST_CHUNK, Hit, IndexKind, Passage, Query, Record, Vector
 from models.embedders.base import Embedder
 from retrievers import fusion
@@ -96,15 +98,19 @@ class TwoStageRetriever:
             known = best.get(passage.record.id)
             if known is None or passage.score > known.score:
                 best[passage.record.id] = passage
-        ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))[:pool]
-        return Retrieved(tuple(ranked), {"candidates": len(best), "mode": mode.value, "recursive": recursive})
+        ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))
+        # No words speak for those in another script, so keyword hits would crowd them out here.
+        others = nlargest(NEAREST, foreign(ranked[pool:]), key=lambda p: p.dense)
+        return Retrieved(
+            (*ranked[:pool], *others), {"candidates": len(best), "mode": mode.value, "recursive": recursive}
+        )
 
     async def _search(
         self, text: str, vector: Vector, scope: Scope, *, mode: Mode, pool: int, recursive: bool
     ) -> list[Passage]:
         words = question_terms(text)
         try:
-            chosen, dense, lexical, live = await self._look(words, vector, scope, mode, pool, recursive)
+            chosen, dense, lexical, live = await self._look(text, words, vector, scope, mode, pool, recursive)
             stats = await scope.store.term_stats(scope.index(IndexKind.CHUNKS), words)
         except NotFound:  # nothing was ever indexed here
             return []
@@ -116,28 +122,38 @@ class TwoStageRetriever:
         keyword = {hit.record.id: hit.score for hit in lexical}
         idf = fusion.inverse_document_frequency(stats, words)
         covered = [fusion.coverage(idf, terms_in(record.indexed_text, idf)) for record in kept]
-        summary = [chosen.score(record) for record in kept]
-        scores = fusion.convex(
-            [cosines[r.id] for r in kept],
-            [keyword.get(r.id, 0.0) for r in kept],
-            summary,
-            best_coverage=max(covered),
-        )
-        return [
+        cjk = is_cjk(text)
+        found = [
             Passage(
                 record,
                 live[record.document_id].name,
-                score,
+                0.0,
                 cosines[record.id],
                 cover,
-                part,
+                chosen.score(record),
                 kb=scope.kb_name,
+                foreign=is_cjk(record.text) != cjk,
             )
-            for record, score, cover, part in zip(kept, scores, covered, summary, strict=True)
+            for record, cover in zip(kept, covered, strict=True)
         ]
+        lacking = shift(found)
+        scores = fusion.convex(
+            [passage.dense + lacking * passage.foreign for passage in found],
+            [keyword.get(passage.record.id, 0.0) for passage in found],
+            [passage.summary for passage in found],
+            best_coverage=max(covered),
+        )
+        return [passage.with_score(score) for passage, score in zip(found, scores, strict=True)]
 
     async def _look(
-        self, words: Sequence[str], vector: Vector, scope: Scope, mode: Mode, pool: int, recursive: bool
+        self,
+        text: str,
+        words: Sequence[str],
+        vector: Vector,
+        scope: Scope,
+        mode: Mode,
+        pool: int,
+        recursive: bool,
     ) -> tuple[_Chosen, list[Hit], list[Hit], dict[str, Live]]:
         """What is found by vector and by keyword, and the documents that readers may see of it.
 
@@ -149,6 +165,8 @@ class TwoStageRetriever:
         while True:
             chosen = _Chosen() if mode == Mode.FLAT else await self._choose(words, vector, scope, recursive)
             dense, lexical = await self._find_chunks(words, vector, scope, mode, pool, chosen)
+            if mode != Mode.STRICT:
+                dense += await self._find_foreign(text, vector, scope, dense)
             records = [hit.record for hit in [*dense, *lexical]]
             live = await self._documents.live(scope, {record.document_id for record in records})
             doubtful = {
@@ -212,6 +230,17 @@ class TwoStageRetriever:
             *(store.search_text(index, words, k=pool, where=where) for where in searches)
         )
         return [h for hits in dense for h in hits], [h for hits in lexical for h in hits]
+
+    async def _find_foreign(self, text: str, vector: Vector, scope: Scope, dense: Iterable[Hit]) -> list[Hit]:
+        """The nearest chunks of documents in another language, where those in the question's crowd them out."""
+        cjk = is_cjk(text)
+        if len({h.record.id for h in dense if is_cjk(h.record.text) != cjk}) >= NEAREST:
+            return []
+        ids = await self._documents.foreign(scope, language(text))
+        if not ids:
+            return []
+        where = In("document_id", ids)
+        return await scope.store.search_dense(scope.index(IndexKind.CHUNKS), vector, k=NEAREST, where=where)
 
     async def _dense_scores(
         self, records: Sequence[Record], dense: Iterable[Hit], vector: Vector, scope: Scope

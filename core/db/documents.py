@@ -168,6 +168,19 @@ async def languages(session: AsyncSession, kb_ids: Collection[str]) -> set[str]:
     return {found for found in (await session.execute(query.distinct())).scalars() if found}
 
 
+async def in_other_languages(
+    session: AsyncSession, kb_id: str, language: str, *, most: int
+) -> tuple[str, ...]:
+    """At most so many documents of the knowledge base that can be found and are in another language than this."""
+    query = (
+        select(Document.id)
+        .where(Document.kb_id == kb_id, Document.live_revision.is_not(None), Document.language != language)
+        .order_by(Document.id)
+        .limit(most)
+    )
+    return tuple((await session.execute(query)).scalars())
+
+
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:
     """Keep the parsed text of a revision (again is fine)."""
     await session.merge(

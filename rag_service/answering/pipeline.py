@@ -34,7 +34,7 @@ from rerankers.base import Reranker
 from rerankers.ranking import RankedBy, Ranking
 from rerankers.rerank import CoverageReranker
 from rerankers.select import select
-from rerankers.sentences import SentenceMatcher, foreign
+from rerankers.sentences import SentenceMatcher, in_reach, shifted
 from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
 from retrievers.narrow import Narrower
@@ -378,7 +378,9 @@ class AnsweringPipeline:
         self, query: Query, passages: Sequence[Passage], finding: _Finding
     ) -> Sequence[Passage]:
         """The passages, the nearest of them that are in another script compared with the question by sentences."""
-        if not finding.ask.ranking.sentences or not (looked_at := foreign(query, passages)):
+        passages = shifted(passages)
+        looked_at = in_reach(passages)
+        if not finding.ask.ranking.sentences or not looked_at:
             return passages
         embedders = {scope.kb_name: scope.embedder for scope in finding.scopes}
         with finding.trace.stage("sentences", inputs=len(looked_at)) as stage:

@@ -48,7 +48,7 @@ class FakeEmbedder:
 
 def passage(number: int, text: str = RENT, *, dense: float = 0.9, kb: str = "hr") -> Passage:
     record = Record(f"{number:02}", f"d{number}", "r", text, start=OFFSET, end=OFFSET + len(text))
-    return Passage(record, "lease", 0.5, dense, kb=kb)
+    return Passage(record, "lease", 0.5, dense, kb=kb, foreign=text.isascii())
 
 
 async def test_each_sentence_gets_its_cosine_and_its_place_in_the_document() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.db.documents import Live
+from core.text import language as language_of
 from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
 from ingest.pipeline import IngestPipeline, Source, Target
@@ -29,6 +30,9 @@ class KeptDocuments:
 
     async def live(self, scope: Scope, document_ids: Collection[str]) -> dict[str, Live]:
         return {i: Live(i, f"{i}.md", self._revisions[i]) for i in document_ids if i in self._documents}
+
+    async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
+        return tuple(i for i, d in self._documents.items() if language_of(d.text) != language)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         return [
