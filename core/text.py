@@ -144,6 +144,8 @@ _ABBREVIATION = re.compile(
 _LINE_START = re.compile(r"\s*(?:[|#>*•·\-–—]|\d+[.)、]|[（(]?[一二三四五六七八九十]+[)）、])")
 _LIST_NUMBER = re.compile(r"(?:^|[\n:：(（,，;；])\s*\d{1,2}\.$")  # "1." before an item, no end of a sentence
 _KEYED_ROW = re.compile(r"[^:：\n]{1,60}[:：][^;；\n]*[;；][^:：\n]{1,60}[:：]")
+HEADING_MARK = re.compile(r"#{1,6}\s+(?=\S)")  # of Markdown, at the beginning of a line
+FACT = re.compile(r"[\d。．.!！?？;；:：]")  # an ender, a colon, a number: more than a heading has
 _HEADING_RATIO = 1.6
 _WRAPPED_WEIGHT = 12.0  # a line at least this long (in `weight`) may have been wrapped by a page's margin
 

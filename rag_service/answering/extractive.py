@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 from core.errors import InvalidValue
-from core.text import is_cjk, question_terms, sentences, terms, weight
+from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, terms, weight
 from core.types import Passage, Span
 from models.llm.base import Delta, FinishReason
 from models.llm.presets import Preset
@@ -24,7 +24,6 @@ _MOST_SENTENCES = 3
 _MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
 _HEADING_WEIGHT = 15.0  # Chinese characters
-_FACT = re.compile(r"[\d。．.!！?？;；:：]")  # an ender, a colon, a number: more than a heading has
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 
 
@@ -62,7 +61,8 @@ class ExtractiveGenerator:
             stage.outputs = len(found)
             stage.notes = {"model": self.name}
         for sentence in found:
-            yield Delta(sentence + "\n")
+            # Without a heading's mark the words stay those of the document, and citations go by words.
+            yield Delta(HEADING_MARK.sub("", sentence) + "\n")
         yield Delta(finish_reason=FinishReason.STOP)
 
 
@@ -91,7 +91,7 @@ def best_sentences(
     So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
     sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
     there is no answer here: none, unless the passages are in another language, which shares no words. Then it is the
-    nearest of the sentences that were compared with the question.
+    nearest of the sentences that were compared with the question, of those that tell something.
     """
     own, context = set(question_terms(asked)), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
@@ -117,11 +117,23 @@ def best_sentences(
 
 
 def _nearest(passages: Sequence[Passage]) -> list[str]:
-    compared = [(near.cosine, passage.record, near.span) for passage in passages for near in passage.near]
-    if not compared:
-        return []
-    _, record, span = max(compared, key=lambda entry: entry[0])
-    return [" ".join(record.text[span.start - record.start : span.end - record.start].split())]
+    """The nearest sentence that tells something, or the nearest of all if none does; none if none was compared."""
+    compared = [
+        (near.cosine, _line(passage, near.span), passage) for passage in passages for near in passage.near
+    ]
+    told = [entry for entry in compared if _tells(entry[1], entry[2])] or compared
+    return [max(told, key=lambda entry: entry[0])[1]] if told else []
+
+
+def _line(passage: Passage, span: Span) -> str:
+    start = passage.record.start
+    return " ".join(passage.record.text[span.start - start : span.end - start].split())
+
+
+def _tells(sentence: str, passage: Passage) -> bool:
+    if HEADING_MARK.match(sentence) or _is_heading(sentence, passage):
+        return False
+    return any(character.isalpha() for character in sentence)
 
 
 def _share(words: set[str], wanted: set[str]) -> float:
@@ -133,4 +145,4 @@ def _is_heading(sentence: str, passage: Passage) -> bool:
     line = sentence.lstrip("# ")
     if line in passage.record.section.split(" > "):
         return True
-    return weight(line) < _HEADING_WEIGHT and not _FACT.search(line)
+    return weight(line) < _HEADING_WEIGHT and not FACT.search(line)

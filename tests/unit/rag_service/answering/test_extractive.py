@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.types import Passage, Record
+from core.types import Near, Passage, Record, Span
 from models.llm.base import FinishReason
 from rag_service.answering.extractive import EXTRACTIVE_NAME, ExtractiveGenerator, best_sentences
 from rag_service.answering.task import Task
@@ -72,6 +72,27 @@ def test_passages_without_the_questions_words_hold_no_answer() -> None:
 
 def test_in_another_language_the_beginning_of_the_best_passage_answers() -> None:
     assert best("育儿假多久", LEAVE, "Other.") == ["Parental leave is 16 weeks."]
+
+
+def compared(*lines: tuple[str, float]) -> Passage:
+    """A passage of these lines, each with its cosine to the question."""
+    text, near = "", []
+    for line, cosine in lines:
+        near.append(Near(Span(len(text), len(text) + len(line)), cosine))
+        text += line + "\n\n"
+    return Passage(Record("1", "d", "r", text), "doc", 1.0, near=tuple(near))
+
+
+def test_in_another_language_no_heading_answers_however_near_it_is() -> None:
+    crew = ("In case of smoke, the mate closes the vents.", 0.4)
+    passage = compared(("Ferry Crew Handbook", 0.9), ("### Fire: what to do", 0.8), ("----", 0.7), crew)
+    assert best_sentences("着火了怎么办？", "着火了怎么办？", [passage]) == [crew[0]]
+
+
+async def test_where_only_headings_were_compared_the_nearest_is_quoted_without_its_mark() -> None:
+    task = Task("着火了怎么办？", "着火了怎么办？", (compared(("# Ferry", 0.2), ("### Fire", 0.8)),))
+    deltas = [delta.text async for delta in ExtractiveGenerator().stream(task, Trace())]
+    assert "".join(deltas) == "Fire\n"
 
 
 async def test_the_extractive_answer_quotes_and_says_what_it_is() -> None:
