@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import question_terms, sentences, terms, terms_in
+from core.text import is_cjk, question_terms, sentences, terms, terms_in
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
@@ -27,7 +27,9 @@ WHICH_POOL = 200  # chunks on the topic, from which each document's best is take
 LEAST_COVERAGE = 0.65  # of the topic's words, by rarity, in a document that covers it
 HALF = 0.5  # where no document holds so much of the topic, words cannot tell
 BELOW_BEST = 0.1  # as much less may a document hold where none holds enough
-LEAST_CLOSENESS = 0.02  # below the best: as near a document must be where none has the words
+LEAST_CLOSENESS = (
+    0.02  # below the best: as near a document in the other script must be where none has the words
+)
 SEARCHED = 50  # summaries
 LONGEST_STRETCH = 200_000  # characters between a summary's first and last key sentence
 
@@ -110,12 +112,16 @@ class OverviewRetriever:
                 spans=(_sentence_on(passage.record, set(wanted)),),
                 lead=passage.document_name,
             )
-            for passage in _covering(found, rarity)
+            for passage in _covering(topic, found, rarity)
         ]
 
 
-def _covering(found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Passage]:
-    """The best chunk of each document that covers the topic, best first; where none does, of the nearest documents.
+def _covering(topic: str, found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Passage]:
+    """The best chunk of each document that covers the topic, best first.
+
+    Where none does, of the nearest documents in the other script (Chinese or not): words cannot match there. In the
+    topic's own script a near document without its words need not mention it; other words for the same are left to the
+    ordinary search, which goes on where nothing is returned.
 
     A document covers a topic by the words that one of its chunks holds, and those that all of them hold together (the
     mean of both): a topic has several sides, which stand apart.
@@ -132,8 +138,9 @@ def _covering(found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Pas
     most = covers[ranked[0]]
     holding = [i for i in ranked if covers[i] >= min(LEAST_COVERAGE, most - BELOW_BEST)]
     if most < HALF:
-        nearest = max(passage.dense for passage in best.values())
-        holding = [i for i in ranked if best[i].dense >= nearest - LEAST_CLOSENESS]
+        foreign = [i for i in ranked if is_cjk(best[i].record.text) != is_cjk(topic)]
+        nearest = max((best[i].dense for i in foreign), default=0.0)
+        holding = [i for i in foreign if best[i].dense >= nearest - LEAST_CLOSENESS]
     return [best[i] for i in holding[:WHICH_DOCUMENTS]]
 
 

@@ -111,6 +111,17 @@ async def test_a_document_covers_a_topic_whose_sides_stand_apart_in_it(kb: Kb) -
     assert best.record.document_id == "espresso"
 
 
+async def test_documents_without_the_words_of_the_topic_do_not_cover_it(kb: Kb) -> None:
+    assert await passages(kb, "Which documents mention helicopters?", "lease", "espresso", "kettle") == []
+
+
+async def test_in_the_other_script_the_nearest_document_covers_a_topic(kb: Kb) -> None:
+    best, *_ = await passages(kb, "哪些文档提到烧水壶？")
+    assert best.record.document_id == "kettle"
+    [chinese] = await passages(kb, "Which documents mention helicopters?", "租约", "lease")
+    assert chinese.record.document_id == "租约"
+
+
 async def test_a_scope_of_some_documents_is_kept(kb: Kb) -> None:
     found = await passages(kb, "Which documents mention descaling?", "kettle", "lease")
     assert {p.record.document_id for p in found} == {"kettle"}
