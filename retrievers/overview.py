@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import is_cjk, question_terms, sentences, terms, terms_in
+from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, terms, terms_in
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
@@ -145,12 +145,14 @@ def _covering(topic: str, found: Sequence[Passage], rarity: Mapping[str, float])
 
 
 def _sentence_on(record: Record, wanted: set[str]) -> Span:
-    """The sentence of the chunk that holds most of the wanted terms, the first of equals."""
-    found = list(sentences(record.text))
-    best = max(
-        found,
-        key=lambda s: (len(wanted.intersection(terms(record.text[s.start : s.end]))), -s.start),
-    )
+    """The sentence of the chunk that holds most of the wanted terms; of equals no heading, then the first."""
+
+    def fit(span: Span) -> tuple[int, bool, int]:
+        line = record.text[span.start : span.end]
+        tells = bool(FACT.search(line)) and not HEADING_MARK.match(line)
+        return len(wanted.intersection(terms(line))), tells, -span.start
+
+    best = max(sentences(record.text), key=fit)
     return Span(record.start + best.start, record.start + best.end)
 
 

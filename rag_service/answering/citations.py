@@ -35,6 +35,10 @@ class _Evidence:
     terms: frozenset[str]
     numbers: frozenset[str]
 
+    @property
+    def document(self) -> str:
+        return self.passage.record.document_id
+
 
 class Verifier:
     """Turns a span of a passage into a citation, if the stored document really says so."""
@@ -82,6 +86,9 @@ class Attributor:
         self._evidence = [e for passage in passages for e in _evidence(passage)]
         self._frequency = Counter(term for e in self._evidence for term in e.terms)
         self._numbers: dict[tuple[str, int, int], Citation] = {}
+        self._said: set[tuple[str, str]] = (
+            set()
+        )  # sentences, with the document that was found to support them
 
     @property
     def citations(self) -> list[Citation]:
@@ -89,20 +96,32 @@ class Attributor:
         return list(self._numbers.values())
 
     def attribute(self, sentence: str) -> Attribution:
+        """A sentence that is said again is supported by another document, if one says the same."""
         wanted = set(terms(sentence))
         if not wanted:  # "Yes.", a list mark
             return Attribution((), supported=True)
         numbers = _numbers(sentence)
         weights = {term: self._idf(term) for term in wanted}
         mass = sum(weights.values())
+        said = sentence.strip()
         best = max(
-            ((self._support(e, weights, mass, numbers), -len(e.span), e) for e in self._evidence),
-            key=lambda item: item[:2],
+            (
+                (
+                    self._support(e, weights, mass, numbers),
+                    -len(e.span),
+                    (said, e.document) not in self._said,
+                    e,
+                )
+                for e in self._evidence
+            ),
+            key=lambda item: item[:3],
             default=None,
         )
         if best is None or best[0] < SUPPORT:
             return Attribution((), supported=False)
-        citation = self._number(best[2])
+        evidence = best[3]
+        self._said.add((said, evidence.document))
+        citation = self._number(evidence)
         return Attribution((citation,) if citation else (), supported=citation is not None)
 
     def _support(

@@ -67,8 +67,11 @@ class ExtractiveGenerator:
 
 
 def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) -> list[str]:
-    """Of passages that stand for whole documents, the same number of sentences of each; headings only if all are."""
-    found: list[str] = []
+    """Of passages that stand for whole documents, the same number of sentences of each; headings only if all are.
+
+    Once in a document, but of each document that says the same.
+    """
+    found: list[tuple[str, str]] = []  # each with its document
     for passage in passages:
         own = [
             " ".join(passage.record.text[s.start : s.end].split())
@@ -78,8 +81,10 @@ def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) 
             )
         ]
         told = [sentence for sentence in own if not _is_heading(sentence, passage)] or own
-        found += told[: max(1, most // len(passages))]
-    return list(dict.fromkeys(found))
+        found += [
+            (passage.record.document_id, sentence) for sentence in told[: max(1, most // len(passages))]
+        ]
+    return [sentence for _, sentence in dict.fromkeys(found)]
 
 
 def best_sentences(

@@ -34,6 +34,14 @@ DOCUMENTS = {
     ),
     "espresso": ParsedDocument("The Atlas 9 makes espresso. Descaling is due every month with citric acid."),
     "kettle": ParsedDocument("The kettle boils water. Descaling is due every year with vinegar."),
+    "lease-mill-street": ParsedDocument(
+        "# Lease, Mill Street\n\n## Key money\n\nThe key money is 900 francs, paid once.",
+        title="Lease, Mill Street",
+    ),
+    "lease-quay-road": ParsedDocument(
+        "# Lease, Quay Road\n\n## Key money\n\nThe key money is 700 francs, paid once.",
+        title="Lease, Quay Road",
+    ),
     "租约": ParsedDocument("本合同由李华与王敏签订。押金为两千元。允许养宠物。"),
 }
 Kb = tuple[Scope, KeptDocuments, BundledEmbedder]
@@ -109,6 +117,14 @@ async def test_a_document_covers_a_topic_whose_sides_stand_apart_in_it(kb: Kb) -
     assert [p.record.document_id for p in found] == ["handbook"]
     best, *_ = await passages(kb, "Which of the manuals cover espresso and descaling with citric acid?")
     assert best.record.document_id == "espresso"
+
+
+async def test_the_sentence_on_a_topic_is_no_heading_where_another_says_as_much(kb: Kb) -> None:
+    found = await passages(kb, "Which contracts mention key money?")
+    assert {p.record.document_id: p.kept_text for p in found} == {
+        "lease-mill-street": "The key money is 900 francs, paid once.",
+        "lease-quay-road": "The key money is 700 francs, paid once.",
+    }
 
 
 async def test_documents_without_the_words_of_the_topic_do_not_cover_it(kb: Kb) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -198,3 +200,13 @@ def test_an_answer_that_streams_in_any_pieces_ends_as_the_same_answer(pieces: li
     for items, stream in ((whole, plain), (sent, streamed)):
         assert "".join(item.marked for item in items) == stream.text
         assert [c for item in items for c in item.new] == stream.citations
+
+
+def test_a_sentence_said_twice_cites_both_documents_that_say_it() -> None:
+    other = replace(passage(0, 40), record=replace(passage(0, 40).record, document_id="d2"))
+    both = Attributor([passage(0, 40), other], Verifier({"d1": DOCUMENT, "d2": DOCUMENT}))
+    stream = CitingStream(both)
+    stream.feed("Parental leave is 16 weeks.\nParental leave is 16 weeks.\n")
+    stream.finish()
+    assert [c.document_id for c in stream.citations] == ["d1", "d2"]
+    assert {c.quote for c in stream.citations} == {"Parental leave is 16 weeks."}

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from core.types import Near, Passage, Record, Span
 from models.llm.base import FinishReason
-from rag_service.answering.extractive import EXTRACTIVE_NAME, ExtractiveGenerator, best_sentences
+from rag_service.answering.extractive import (
+    EXTRACTIVE_NAME,
+    ExtractiveGenerator,
+    best_sentences,
+    key_sentences,
+)
 from rag_service.answering.task import Task
 from rag_service.answering.trace import Trace
 
@@ -72,6 +77,13 @@ def test_passages_without_the_questions_words_hold_no_answer() -> None:
 
 def test_in_another_language_the_beginning_of_the_best_passage_answers() -> None:
     assert best("育儿假多久", LEAVE, "Other.") == ["Parental leave is 16 weeks."]
+
+
+def test_each_whole_document_tells_its_sentence_even_if_another_tells_the_same() -> None:
+    same = [
+        Passage(Record(name, name, "r", LEAVE), name, 1.0, spans=(Span(0, 27),), whole=True) for name in "aab"
+    ]
+    assert key_sentences(same) == ["Parental leave is 16 weeks."] * 2
 
 
 def compared(*lines: tuple[str, float]) -> Passage:
