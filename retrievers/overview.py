@@ -31,6 +31,11 @@ LEAST_CLOSENESS = (
     0.02  # below the best: as near a document in the other script must be where none has the words
 )
 SEARCHED = 50  # summaries
+# Terms of a question about a whole document that name none.
+_GENERIC = frozenset(
+    "summarise summarize summary overview gist outline main mainly content topic subject purpose say cover contain "
+    "describe discuss all please give short brief tell show document doc file".split()
+)
 LONGEST_STRETCH = 200_000  # characters between a summary's first and last key sentence
 
 
@@ -45,17 +50,19 @@ class OverviewRetriever:
         """The documents, best first, each as a passage (of a single one asked about also its sections)."""
         if question.kind == Kind.WHICH:
             return await self._which(question.topic, scope)
-        return await self._about(question.topic, scope)
+        return await self._about(question, scope)
 
-    async def _about(self, question: str, scope: Scope) -> list[Passage]:
+    async def _about(self, asked: WholeDocumentQuestion, scope: Scope) -> list[Passage]:
         try:
-            found = await self._summaries(question, scope)
+            found = await self._summaries(asked.topic, scope)
         except NotFound:  # nothing was ever indexed here
             return []
         live = await self._documents.live(scope, {hit.record.document_id for hit in found})
         hits = [h for h in found if (d := live.get(h.record.document_id)) and d.revision == h.record.revision]
         names = {hit.record.document_id: live[hit.record.document_id].name for hit in hits}
-        named = [hit for hit in hits if _is_named(question, names[hit.record.document_id], hit.record)]
+        named = _named(asked, [(hit, _titles(names[hit.record.document_id], hit.record)) for hit in hits])
+        if asked.name and not named:
+            return []
         chosen = (named or hits)[:ABOUT_DOCUMENTS]
         if len(chosen) == 1:
             chosen += await self._sections(chosen[0].record, scope)
@@ -168,8 +175,24 @@ def _whole(hit: Hit, spans: tuple[Span, ...], place: Place, text: str, name: str
     return replace(passage, lead=f"{name}: {hit.record.text}" if written else name)
 
 
-def _is_named(question: str, name: str, record: Record) -> bool:
-    """Whether the question names the document: by file name, with or without folder and extension, or by title."""
-    path, asked = PurePath(name), question.lower()
-    titles = (name, path.name, path.stem, record.header.partition("\n")[0].partition(" > ")[0])
-    return any(len(title) > 1 and title.lower() in asked for title in titles)
+def _named(asked: WholeDocumentQuestion, titled: Sequence[tuple[Hit, Sequence[str]]]) -> list[Hit]:
+    """The documents that the question names; where it names none, the only one whose titles hold all its own words."""
+    own = set(question_terms(asked.name or asked.topic)) - _GENERIC
+    holding = [hit for hit, titles in titled if own and own <= set(terms(" \n ".join(titles)))]
+    named = [hit for hit, titles in titled if _is_named(asked.topic, titles)]
+    if asked.name:  # whatever else it says, it does not ask about the document
+        return [hit for hit in named if hit in holding]
+    return named or (holding if len(holding) == 1 else [])
+
+
+def _titles(name: str, record: Record) -> tuple[str, ...]:
+    """What a question may call the document: its file name, with or without folder and extension, and its title."""
+    path = PurePath(name)
+    return name, path.name, path.stem, record.header.partition("\n")[0].partition(" > ")[0]
+
+
+def _is_named(question: str, titles: Sequence[str]) -> bool:
+    """Whether the question holds a title as it is, or all words of one that has at least two, in any order."""
+    asked, words = question.lower(), set(terms(question))
+    held = (title for title in titles if len(title) > 1)
+    return any(t.lower() in asked or (len(own := set(terms(t))) > 1 and own <= words) for t in held)

@@ -16,10 +16,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WholeDocumentQuestion:
-    """`topic`: of WHICH, what the documents shall cover; of ABOUT, the question itself."""
+    """`topic`: of WHICH, what the documents shall cover; of ABOUT, the question itself.
+
+    `name`: of ABOUT without a word such as "document", what may be the name of one; if it is not, it is an ordinary
+    question.
+    """
 
     kind: Kind
     topic: str
+    name: str = ""
 
 
 _NOUN = (
@@ -64,6 +69,12 @@ _WHICH = re.compile(
     rf"|{_ZH_COVER}(?:了|过|到)?(?P<zh2>.+?)的{_ZH_NOUN}(?:都|一共)?(?:有|是)(?:哪些|哪几[份个篇本]|什么){_ZH_END}",
     re.IGNORECASE,
 )
+_ABOUT_NAME = re.compile(
+    rf"^what(?:'s|’s|\s+is|\s+are)\s+(?P<en>\S+(?:\s+\S+){{0,7}}?)\s+about{_END}"
+    rf"|^(?P<zh>\S.{{0,30}}?)(?:主要|大概|大致|到底)?(?:讲|说|写|介绍)(?:的|了|些|是|都)*(?:什么|啥|哪些)(?:内容|方面)?{_ZH_END}"
+    rf"|^(?P<zh2>\S.{{0,30}}?)的(?:主要内容|大意|摘要|概要|主旨|概述|梗概)(?:是|有|为)?(?:什么|哪些|啥)?{_ZH_END}",
+    re.IGNORECASE,
+)
 
 
 def whole_document_question(question: str) -> WholeDocumentQuestion | None:
@@ -74,4 +85,6 @@ def whole_document_question(question: str) -> WholeDocumentQuestion | None:
         return WholeDocumentQuestion(Kind.WHICH, topic.strip(" \"'“”‘’「」《》"))
     if _ABOUT.search(text):
         return WholeDocumentQuestion(Kind.ABOUT, text)
+    if about := _ABOUT_NAME.search(text):
+        return WholeDocumentQuestion(Kind.ABOUT, text, next(found for found in about.groups() if found))
     return None

@@ -42,6 +42,7 @@ DOCUMENTS = {
         "# Lease, Quay Road\n\n## Key money\n\nThe key money is 700 francs, paid once.",
         title="Lease, Quay Road",
     ),
+    "停车场管理办法": ParsedDocument("第一条 车辆凭证出入。第二条 夜间不得停放货车。"),
     "租约": ParsedDocument("本合同由李华与王敏签订。押金为两千元。允许养宠物。"),
 }
 Kb = tuple[Scope, KeptDocuments, BundledEmbedder]
@@ -93,6 +94,28 @@ async def test_every_kept_span_is_verbatim(kb: Kb, question: str) -> None:
 async def test_a_document_that_the_question_names_is_the_only_one_told_about(kb: Kb, question: str) -> None:
     [name] = {passage.record.document_id for passage in await passages(kb, question)}
     assert name in question.lower()
+
+
+@pytest.mark.parametrize(
+    ("question", "document"),
+    [
+        ("What is the Mill Street lease about?", "lease-mill-street"),
+        ("What is lease-quay-road about?", "lease-quay-road"),
+        ("Summarise the Quay Road file.", "lease-quay-road"),
+        ("What is 停车场管理办法 about?", "停车场管理办法"),
+        ("停车场管理办法讲什么？", "停车场管理办法"),
+    ],
+)
+async def test_a_document_is_named_by_the_words_of_its_title(kb: Kb, question: str, document: str) -> None:
+    only = [name for name in DOCUMENTS if name != "lease"]  # whose whole name is in the question, too
+    assert {p.record.document_id for p in await passages(kb, question, *only)} == {document}
+
+
+@pytest.mark.parametrize(
+    "question", ["What is the weather about?", "What is the lease-quay-road dispute about?", "他在说什么？"]
+)
+async def test_a_question_without_a_documents_name_is_an_ordinary_one(kb: Kb, question: str) -> None:
+    assert await passages(kb, question) == []
 
 
 async def test_one_long_document_is_told_about_section_by_section(kb: Kb) -> None:

@@ -35,6 +35,14 @@ WHICH = [
     ("有没有文件规定加班费？", "加班费"),
     ("提到产假的文档有哪些？", "产假"),
 ]
+NAMES = [
+    ("What is lease-quay-road about?", "lease-quay-road"),
+    ("What's Moby Dick about", "Moby Dick"),
+    ("What is 停车场管理办法 about?", "停车场管理办法"),
+    ("停车场管理办法讲什么？", "停车场管理办法"),
+    ("停车场管理办法主要讲了哪些内容？", "停车场管理办法"),
+    ("停车场管理办法的主要内容是什么？", "停车场管理办法"),
+]
 NEITHER = [
     "How long is parental leave?",
     "What does the contract say about payment?",
@@ -57,7 +65,7 @@ NEITHER = [
 def test_what_a_document_is_about(question: str) -> None:
     found = whole_document_question(question)
     assert found is not None
-    assert (found.kind, found.topic) == (Kind.ABOUT, question)
+    assert (found.kind, found.topic, found.name) == (Kind.ABOUT, question, "")
 
 
 @pytest.mark.parametrize(("question", "topic"), WHICH)
@@ -67,11 +75,24 @@ def test_which_documents_cover_a_topic(question: str, topic: str) -> None:
     assert (found.kind, found.topic) == (Kind.WHICH, topic)
 
 
+@pytest.mark.parametrize(("question", "name"), NAMES)
+def test_what_something_is_about_that_may_be_a_documents_name(question: str, name: str) -> None:
+    found = whole_document_question(question)
+    assert found is not None
+    assert (found.kind, found.topic, found.name) == (Kind.ABOUT, question, name)
+
+
 @pytest.mark.parametrize("question", NEITHER)
 def test_questions_about_something_in_documents_are_left_alone(question: str) -> None:
     assert whole_document_question(question) is None
 
 
 def test_rules_take_no_time_on_long_questions() -> None:
-    for text in ("what is the " + "very " * 800 + "contract", "总结一下" * 1000, "which documents " * 250):
+    for text in (
+        "what is the " + "very " * 800 + "contract",
+        "总结一下" * 1000,
+        "which documents " * 250,
+        "what is " * 600,
+        "讲" * 4000,
+    ):
         assert whole_document_question(text[:4000]) is None
