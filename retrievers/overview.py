@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, terms, terms_in
+from core.text import FACT, HEADING_MARK, question_terms, sentences, terms, terms_in
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
@@ -119,11 +119,11 @@ class OverviewRetriever:
                 spans=(_sentence_on(passage.record, set(wanted)),),
                 lead=passage.document_name,
             )
-            for passage in _covering(topic, found, rarity)
+            for passage in _covering(found, rarity)
         ]
 
 
-def _covering(topic: str, found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Passage]:
+def _covering(found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Passage]:
     """The best chunk of each document that covers the topic, best first.
 
     Where none does, of the nearest documents in the other script (Chinese or not): words cannot match there. In the
@@ -145,7 +145,7 @@ def _covering(topic: str, found: Sequence[Passage], rarity: Mapping[str, float])
     most = covers[ranked[0]]
     holding = [i for i in ranked if covers[i] >= min(LEAST_COVERAGE, most - BELOW_BEST)]
     if most < HALF:
-        foreign = [i for i in ranked if is_cjk(best[i].record.text) != is_cjk(topic)]
+        foreign = [i for i in ranked if best[i].foreign]
         nearest = max((best[i].dense for i in foreign), default=0.0)
         holding = [i for i in foreign if best[i].dense >= nearest - LEAST_CLOSENESS]
     return [best[i] for i in holding[:WHICH_DOCUMENTS]]

@@ -32,7 +32,8 @@ class KeptDocuments:
         return {i: Live(i, f"{i}.md", self._revisions[i]) for i in document_ids if i in self._documents}
 
     async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
-        return tuple(i for i, d in self._documents.items() if language_of(d.text) != language)
+        searched = self._documents if scope.document_ids is None else scope.document_ids
+        return tuple(i for i in searched if language_of(self._documents[i].text) != language)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         return [

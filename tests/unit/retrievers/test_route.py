@@ -62,6 +62,19 @@ async def test_the_knowledge_base_that_answers_is_chosen_first(
     assert len(routed.scopes) <= MOST_CHOSEN
 
 
+async def test_one_in_another_script_is_compared_with_its_like(
+    kbs: tuple[list[Scope], BundledEmbedder],
+) -> None:
+    scopes, embedder = kbs
+    others = []
+    for name, text in (("garden", "花园每天早上浇水。树木每年秋天修剪。"), ("garage", "车库早上七点开门。")):
+        scope, _ = await indexed({name: ParsedDocument(text)}, Chunking(), embedder)
+        others.append(replace(scope, kb_name=name))
+    routed = await KbRouter().route("浓缩咖啡机多久除垢一次？", [*scopes, *others])
+    assert "kitchen" in {scope.kb_name for scope in routed.scopes}
+    assert {"garden", "garage"} & {scope.kb_name for scope in routed.scopes}
+
+
 async def test_a_description_counts_like_a_summary(kbs: tuple[list[Scope], BundledEmbedder]) -> None:
     scopes, _ = kbs
     described = replace(scopes[2], description="Salaries, payroll and income tax.")
