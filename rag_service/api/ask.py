@@ -110,6 +110,7 @@ async def _search(
     link = Links(services, request)
     return schemas.SearchResponse(
         passages=[passage_schema(passage, link) for passage in passages],
+        degraded=trace.degraded,
         trace=trace_schema(trace) if body.trace else None,
     )
 

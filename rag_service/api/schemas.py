@@ -675,7 +675,10 @@ class StageTrace(BaseModel):
 
 
 class SearchResponse(BaseModel):
+    """`degraded` names stages that failed or were not there, and were left out."""
+
     passages: list[Passage]
+    degraded: list[str]
     trace: list[StageTrace] | None = None
 
 

@@ -42,6 +42,7 @@ def search(
         )
     if not response.passages:
         typer.echo("Nothing found.")
+    _print_degraded("Searched", response.degraded)
     _print_trace(response.trace)
 
 
@@ -106,13 +107,17 @@ def print_answer(response: AskResponse) -> None:
         )
     for sentence in response.unsupported:
         typer.echo(f"No passage supports: {one_line(sentence)}", err=True)
-    for stage in response.degraded:
-        typer.echo(f"Answered without {printable(stage)}", err=True)
+    _print_degraded("Answered", response.degraded)
     for warning in response.warnings:
         typer.echo(printable(warning), err=True)
     if response.finish_reason == "length":
         typer.echo("The answer reached its longest length (RAG_LLM__MAX_NEW_TOKENS).", err=True)
     _print_trace(response.trace)
+
+
+def _print_degraded(done: str, stages: list[str]) -> None:
+    for stage in stages:
+        typer.echo(f"{done} without {printable(stage)}", err=True)
 
 
 def _print_trace(stages: list[StageTrace] | None) -> None:

@@ -113,6 +113,16 @@ def test_a_reranker_that_is_not_there_is_named_and_the_default_ranks(service: Ru
     assert names(search(service, reranker="llm")) == as_usual
 
 
+def test_a_search_names_the_reranker_that_is_not_there(service: Running) -> None:
+    missing = "rerank: model needs a rerank model (reranker.kind)"
+    assert search(service)["degraded"] == []
+    assert search(service, reranker="model")["degraded"] == [missing]
+    body = {"query": QUESTION, "kbs": ["rules"], "ranking": {"reranker": "model"}}
+    assert service.client.post("/search", json=body).json()["degraded"] == [missing]
+    service.client.patch("/kbs/rules", json={"ranking": {"reranker": "model"}}).raise_for_status()
+    assert f"Searched without {missing}" in service.command("search", "--kb", "rules", QUESTION).output
+
+
 def test_without_a_reranker_the_order_is_that_of_the_search(service: Running) -> None:
     scores = [passage["score"] for passage in search(service, reranker="none")["passages"]]
     assert scores == sorted(scores, reverse=True)
