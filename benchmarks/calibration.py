@@ -2,7 +2,8 @@
 
 Every folder (layout: `benchmarks/dataset.py`) with unanswerable questions becomes a knowledge base. Half of its
 answerable questions calibrate (`rag_service/calibrate.py`, 5 %), the other half and the unanswerable ones are judged by
-the threshold; twenty times, each with another half. Prints one JSON line for each folder, means in percent:
+the rule for all knowledge bases and the threshold; twenty times, each with another half. Prints one JSON line for each
+folder, means in percent:
 
 - `answerable_refused`, `unanswerable_refused`: of the questions that did not calibrate; beside it (`rule`) what the
   rule for all knowledge bases refuses of them without a threshold;
@@ -34,13 +35,11 @@ from benchmarks.retrieval import machine
 from core.errors import RagError
 from core.settings import Settings
 from models.embedders.base import BUNDLED
-from rag_service.answering.support import CoverageAndCosine
-from rag_service.calibrate import LOSE, calibrate
+from rag_service.answering.support import CoverageAndCosine, Judged
+from rag_service.calibrate import LOSE, calibrate, refused
 from rag_service.wiring import SUPPORT
 
 SPLITS = 20
-# Of a kind of questions: (strength, whether the rule for all refuses it).
-Judged = list[tuple[float, bool]]
 
 
 def main() -> int:
@@ -85,39 +84,41 @@ async def measured(dataset: Dataset, embedder: CachedEmbedder, sample: int) -> d
             for name in results[0]
         },
         "rule": {
-            "answerable_refused": _percent([refused for _, refused in answerable]),
-            "unanswerable_refused": _percent([refused for _, refused in unanswerable]),
+            "answerable_refused": _percent([refused(each) for each in answerable]),
+            "unanswerable_refused": _percent([refused(each) for each in unanswerable]),
         },
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
 
-def _split(answerable: Judged, unanswerable: Judged, chance: random.Random) -> dict[str, float]:
+def _split(
+    answerable: Sequence[Judged], unanswerable: Sequence[Judged], chance: random.Random
+) -> dict[str, float]:
     shuffled = chance.sample(answerable, len(answerable))
     half = len(shuffled) // 2
-    found = calibrate([s for s, _ in shuffled[:half]], [s for s, _ in unanswerable])
+    found = calibrate(shuffled[:half], unanswerable)
     assert found.auc is not None
     return {
         "threshold": found.threshold,
-        "answerable_refused": _percent([r or s < found.threshold for s, r in shuffled[half:]]),
-        "unanswerable_refused": _percent([r or s < found.threshold for s, r in unanswerable]),
+        "answerable_refused": _percent([refused(each, found.threshold) for each in shuffled[half:]]),
+        "unanswerable_refused": _percent([refused(each, found.threshold) for each in unanswerable]),
         "auc": found.auc,
     }
 
 
-async def _judged(service: Service, questions: Sequence[Question]) -> Judged:
+async def _judged(service: Service, questions: Sequence[Question]) -> list[Judged]:
     check, settings = CoverageAndCosine(SUPPORT[BUNDLED]), Settings().retrieval
     result = []
     for question in questions:
         candidates = await service.search(question.text, top_k=settings.pool, distinct=False)
-        refused = not check.supported(question.text, candidates[: settings.top_k])
-        result.append((check.strength(question.text, candidates), refused))
+        supported = check.supported(question.text, candidates[: settings.top_k])
+        result.append(Judged(check.strength(question.text, candidates), supported))
     return result
 
 
-def _percent(refused: Sequence[bool]) -> float:
-    return 100 * fmean(refused)
+def _percent(those: Sequence[bool]) -> float:
+    return 100 * fmean(those)
 
 
 def _sample(questions: Sequence[Question], most: int) -> list[Question]:

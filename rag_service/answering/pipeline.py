@@ -27,7 +27,7 @@ from rag_service.answering.citations import Attributor, CitedText, CitingStream,
 from rag_service.answering.generate import Generator
 from rag_service.answering.judge import Judge, Verdict
 from rag_service.answering.prompt import Prompts
-from rag_service.answering.support import NOTHING_FOUND, SupportCheck
+from rag_service.answering.support import NOTHING_FOUND, Judged, SupportCheck
 from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Reranker
@@ -182,12 +182,18 @@ class AnsweringPipeline:
                 pass
         return finding.passages
 
-    async def strength(self, ask: Ask, trace: Trace) -> float:
-        """How strongly the question's own candidates answer to it, unrefined: the best of its knowledge bases."""
-        query = await self._rewrite(ask, trace)
-        scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
-        found = await self._retrieve(query, ask, scopes)
-        return self._strength(query.standalone, found.passages, scopes)
+    async def judged(self, ask: Ask, trace: Trace) -> Judged:
+        """How strongly the question's own candidates, unrefined, answer to it, and whether the best `top_k` of them
+        support it: the best of its knowledge bases. Whether the question may be refused does not matter."""
+        finding = _Finding(ask, trace)
+        finding.query = query = await self._rewrite(ask, trace)
+        finding.scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
+        await self._add(Search(query), finding)
+        [only] = finding.rankings
+        return Judged(
+            strength=self._strength(query.standalone, only.candidates, finding.scopes),
+            supported=self._support(query.standalone, only.passages[: ask.top_k], finding.scopes),
+        )
 
     async def answer(self, ask: Ask) -> Answer:
         """The whole answer at once."""

@@ -16,6 +16,14 @@ NOTHING_FOUND = -1.0  # strength without a candidate: below that of any passage,
 UNMEASURED_WEIGHT = 0.125  # of coverage, for embedders without thresholds: that of the one that was measured
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a `SupportCheck` says of a question and what was found for it."""
+
+    strength: float
+    supported: bool
+
+
 class SupportCheck(Protocol):
     def supported(self, question: str, passages: Sequence[Passage]) -> bool:
         """Whether the passages can hold an answer to the question they were found for."""

@@ -333,13 +333,23 @@ class Strength(BaseModel):
 
 
 class CalibrateResult(BaseModel):
-    """Percents are of the questions that were sent."""
+    """Percents are of the questions that were sent, those that are repeated counted once. A question is refused if the
+    rule for all knowledge bases refuses it, or its strength is below the threshold."""
 
-    threshold: float = Field(description="Questions of less strength are refused.", examples=[0.031])
+    threshold: float = Field(
+        description="Questions of less strength are refused; -1: none but those that the rule refuses.",
+        examples=[0.031],
+    )
     answerable: int
     unanswerable: int
-    answerable_refused: float = Field(description="Percent.", examples=[5])
-    unanswerable_refused: float | None = Field(description="Percent; null without such questions.")
+    answerable_refused: float = Field(description="Percent; by rule and threshold together.", examples=[5])
+    unanswerable_refused: float | None = Field(
+        description="Percent; by rule and threshold together; null without such questions."
+    )
+    rule_answerable_refused: float = Field(
+        description="Percent that the rule refuses without a threshold.", examples=[1]
+    )
+    rule_unanswerable_refused: float | None = Field(description="The same; null without such questions.")
     auc: float | None = Field(
         description="Percent of pairs in which the answerable question is the stronger one (50: the strengths are "
         "blind); null without unanswerable questions."

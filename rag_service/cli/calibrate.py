@@ -41,17 +41,25 @@ def calibrate(
 
 
 def _print_result(result: CalibrateResult) -> None:
-    typer.echo(f"Threshold: {result.threshold} (ranking.least_strength). It refuses")
+    typer.echo(f"Threshold: {result.threshold} (ranking.least_strength). With the rule for all it refuses")
     typer.echo(f"  {result.answerable_refused} % of {result.answerable} answerable questions")
     if result.unanswerable:
         typer.echo(
             f"  {result.unanswerable_refused} % of {result.unanswerable} unanswerable ones (AUC {result.auc})"
         )
+    typer.echo(f"The rule alone refuses {_by_the_rule(result)}.")
     typer.echo("\nThe weakest answerable questions:")
     print_table(("strength", "question"), [(f"{w.strength:.4f}", w.question) for w in result.weakest])
     if result.note:
         typer.echo(f"\nNote: {result.note}")
     typer.echo("\nThe knowledge base keeps it." if result.saved else "\nNothing is changed; --save keeps it.")
+
+
+def _by_the_rule(result: CalibrateResult) -> str:
+    answerable = f"{result.rule_answerable_refused} % of the answerable questions"
+    if result.rule_unanswerable_refused is None:
+        return answerable
+    return f"{answerable}, {result.rule_unanswerable_refused} % of the unanswerable ones"
 
 
 def _read_questions(path: Path) -> list[dict[str, Any]]:

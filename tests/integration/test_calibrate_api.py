@@ -60,6 +60,8 @@ def test_questions_give_a_threshold_and_nothing_is_changed(service: Running, kb:
     assert result["answerable_refused"] <= 5
     assert result["unanswerable_refused"] == 100
     assert result["auc"] == 100
+    assert result["rule_answerable_refused"] == 0
+    assert result["rule_unanswerable_refused"] == 66.7
     assert result["note"] is None
     strengths = [each["strength"] for each in result["weakest"]]
     assert len(strengths) == 10
@@ -78,6 +80,27 @@ def test_a_saved_threshold_stands_beside_the_other_settings(service: Running, kb
     assert result["saved"]
     assert result["answerable_refused"] == 0
     assert settings(service, kb) == {**before, "ranking": {"least_strength": result["threshold"]}}
+
+
+def test_a_question_that_is_repeated_counts_once(service: Running, kb: str) -> None:
+    url = f"/kbs/{kb}/calibrate"
+    repeated = [*QUESTIONS, {"question": f" {ANSWERABLE[0]}"}, QUESTIONS[-1]]
+    once, twice = (service.client.post(url, json={"questions": q}).json() for q in (QUESTIONS, repeated))
+    assert once == twice
+    padded = [*QUESTIONS[1:], *QUESTIONS[1:]]
+    assert service.client.post(url, json={"questions": padded}).status_code == 422
+    both = [*QUESTIONS, {"question": ANSWERABLE[0], "answerable": False}]
+    response = service.client.post(url, json={"questions": both})
+    assert response.status_code == 422
+    assert ANSWERABLE[0] in response.json()["detail"]
+
+
+def test_what_calibration_says_of_the_rule_is_what_questions_get(service: Running, kb: str) -> None:
+    service.client.patch(f"/kbs/{kb}", json={"ranking": {}}).raise_for_status()
+    refused = sum(not service.ask(kb, question)["found"] for question in UNANSWERABLE)
+    body = {"questions": QUESTIONS}
+    result = service.client.post(f"/kbs/{kb}/calibrate", json=body).json()
+    assert result["rule_unanswerable_refused"] == round(100 * refused / len(UNANSWERABLE), 1)
 
 
 def test_too_few_answerable_questions_are_refused_in_words(service: Running, kb: str) -> None:
@@ -112,6 +135,7 @@ def test_the_command_prints_threshold_and_weakest_questions(
     result = service.command("kb", "calibrate", kb, str(file))
     assert result.exit_code == 0, result.output
     assert "100.0 % of 3 unanswerable ones (AUC 100.0)" in result.output
+    assert "rule alone refuses 0.0 % of the answerable questions, 66.7 % of the unanswerable" in result.output
     assert "--save keeps it" in result.output
     saved = service.command("kb", "calibrate", kb, str(file), "--lose", "0", "--save", "--json")
     threshold = json.loads(saved.stdout)["threshold"]
