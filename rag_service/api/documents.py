@@ -21,12 +21,14 @@ from ingest.intake import OF_FOLDER, Accepted, clean_name
 from rag_service.api import schemas
 from rag_service.api.deps import AdminKey, AnyKey, Cursor, Limit, Services, encode_cursor
 from rag_service.api.jobs import job_schema
+from rag_service.api.query import check_known
 from rag_service.wiring import ApiServices
 
 router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"])
 COPY_BYTES = 2**20  # read from an upload at a time
 MOST_ATTRIBUTES = 50
 LONGEST_SOURCE = 200  # characters
+FORM_FIELDS = ("attributes", "file", "source")
 
 UPLOAD_BODY = {
     "requestBody": {
@@ -83,6 +85,8 @@ async def upload(
     limits = services.settings.server
     try:
         async with request.form(max_files=limits.max_files_per_upload, max_fields=10) as form:
+            for name in form:
+                check_known("form field", name, FORM_FIELDS)
             files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
             if not files:
                 raise BadRequest(

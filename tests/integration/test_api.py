@@ -298,7 +298,26 @@ def test_attributes_that_cannot_be_kept_are_refused(service: Running, kb: str, f
 
 
 @pytest.mark.parametrize(
-    "request_body", [{"data": {"x": "y"}}, {"files": {"other": ("a.txt", b"x")}}, {"content": b"no form"}]
+    ("form", "words"),
+    [
+        (
+            {"files": {"file": ("a.txt", b"x")}, "data": {"attribute": "{}"}},
+            "`attribute` here (did you mean `attr",
+        ),
+        ({"files": {"files": ("a.txt", b"x")}}, "`files` here (did you mean `file`?)"),
+        ({"data": {"x": "y"}}, "There is no form field `x` here."),
+    ],
+)
+def test_an_unknown_form_field_of_an_upload_is_refused_with_those_that_there_are(
+    service: Running, kb: str, form: dict[str, Any], words: str
+) -> None:
+    refused = problem(service.client.post(f"/kbs/{kb}/documents", **form), 422, "invalid-value")
+    assert words in refused["detail"]
+    assert refused["hint"] == "There are: `attributes`, `file`, `source`."
+
+
+@pytest.mark.parametrize(
+    "request_body", [{"data": {"source": "folder:a"}}, {"data": {"file": "x"}}, {"content": b"no form"}]
 )
 def test_an_upload_without_a_file_is_refused(service: Running, kb: str, request_body: dict[str, Any]) -> None:
     problem(service.client.post(f"/kbs/{kb}/documents", **request_body), 400)
