@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import ColumnElement, Numeric, and_, case, cast, false, func, not_, or_, select, true
@@ -51,7 +52,7 @@ class Narrower:
                 notes["filter"] = filter_json(where)
             if named:
                 notes["recognised"] = {part.field: list(part.values) for part in named}
-                both = And((*([where] if where else []), *named))
+                both = And((*([where] if where else []), *map(_or_holds, named)))
                 ids = await matching(session, scope.kb_id, both)
                 if ids:
                     return Narrowed(_limited(scope, ids), {**notes, "documents": len(ids)})
@@ -66,8 +67,13 @@ def _limited(scope: Scope, ids: Sequence[str]) -> Scope:
     return replace(scope, document_ids=tuple(ids))
 
 
+def _or_holds(named: In) -> Filter:
+    """The same, and true as well for a list that holds one of the values."""
+    return Or((named, *(Contains(named.field, value) for value in named.values if isinstance(value, str))))
+
+
 async def _values(session: AsyncSession, kb_id: str, declared: DeclaredField) -> Sequence[Scalar]:
-    """What may stand in the field: as declared, else as the documents have it."""
+    """What may stand in the field: as declared, else as the documents have it; of lists, their items."""
     if declared.values is not None:
         return declared.values
     value = Document.attributes[declared.name]
@@ -77,7 +83,9 @@ async def _values(session: AsyncSession, kb_id: str, declared: DeclaredField) ->
         .distinct()
         .limit(MOST_VALUES)
     )
-    return [row for row in (await session.execute(query)).scalars() if isinstance(row, str | int | float)]
+    rows = (await session.execute(query)).scalars()
+    items = chain.from_iterable(row if isinstance(row, list) else [row] for row in rows)
+    return list(dict.fromkeys(item for item in items if isinstance(item, str | int | float)))[:MOST_VALUES]
 
 
 async def matching(session: AsyncSession, kb_id: str, where: Filter) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mimetypes
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ from rag_service.wiring import ApiServices
 router = APIRouter(prefix="/kbs/{kb}/documents", tags=["documents"])
 COPY_BYTES = 2**20  # read from an upload at a time
 MOST_ATTRIBUTES = 50
+LONGEST_VALUE = 512  # characters of an attribute's text or number
+MOST_ITEMS = 100  # of an attribute that is a list
 LONGEST_SOURCE = 200  # characters
 FORM_FIELDS = ("attributes", "file", "source")
 
@@ -46,8 +49,9 @@ UPLOAD_BODY = {
                         },
                         "attributes": {
                             "type": "string",
-                            "description": "JSON object of texts, numbers and booleans, for `filters` in searches.",
-                            "examples": ['{"department": "hr", "year": 2026}'],
+                            "description": "JSON object of texts, numbers, booleans and lists of at most 100 texts, "
+                            "for `filters` and `filter` in searches.",
+                            "examples": ['{"department": "hr", "year": 2026, "topics": ["leave", "pay"]}'],
                         },
                         "source": {
                             "type": "string",
@@ -175,13 +179,23 @@ def _attributes(form: FormData) -> dict[str, Any] | None:
     if not isinstance(value, dict) or len(value) > MOST_ATTRIBUTES:
         raise InvalidValue(f"`attributes` must be a JSON object with at most {MOST_ATTRIBUTES} keys.")
     for key, item in value.items():
-        if not isinstance(item, str | int | float | bool) or len(str(item)) > 512 or len(key) > 64:
+        if len(key) > 64 or not _may_be_attribute(item):
             raise InvalidValue(
-                f"Attribute '{key[:64]}': keys have at most 64 characters, values are text (at most 512 "
-                "characters), numbers or booleans."
+                f"Attribute '{key[:64]}': keys have at most 64 characters, values are text (at most "
+                f"{LONGEST_VALUE} characters), finite numbers, booleans or lists of at most {MOST_ITEMS} such texts."
             )
     schemas.refuse_unstorable(value, "`attributes`")
     return value
+
+
+def _may_be_attribute(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) <= MOST_ITEMS and all(
+            isinstance(item, str) and len(item) <= LONGEST_VALUE for item in value
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return isinstance(value, str | int | float) and len(str(value)) <= LONGEST_VALUE
 
 
 def _source(form: FormData) -> str | None:

@@ -289,6 +289,12 @@ def stored_files(service: Running) -> list[Path]:
         {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": "no json"}},
         {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": "[1]"}},
         {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": {"b": 1}}'}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": null}'}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": NaN}'}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": ["b", 1]}'}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": ["\\u0000"]}'}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": json.dumps({"a": ["b"] * 101})}},
+        {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": json.dumps({"a": ["b" * 513]})}},
         {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": "\\ud800"}'}},
         {"files": {"file": ("a.txt", b"x")}, "data": {"attributes": '{"a": "\\u0000"}'}},
     ],
@@ -529,6 +535,23 @@ def test_filters_choose_documents_by_attributes(service: Running) -> None:
     assert "12 weeks" in service.ask(kb, "How long is parental leave?", filters={"year": 2024})["answer"]
     answer = service.ask(kb, "How long is parental leave?", filters={"year": 1999})
     assert (answer["found"], answer["unread"]) == (False, 0)
+
+
+def test_an_attribute_may_be_a_list_whose_items_are_found(service: Running) -> None:
+    kb = service.new_kb("lists")
+    service.upload(kb, {"both.md": LEAVE_MD}, attributes='{"topics": ["leave", "pay"]}')
+    service.upload(kb, {"pay.md": LEAVE_MD.replace("16", "12")}, attributes='{"topics": ["pay"]}')
+    service.client.patch(f"/kbs/{kb}", json={"fields": [{"name": "topics"}]}).raise_for_status()
+    service.work()
+
+    def names(query: str = "parental weeks", **options: Any) -> set[str]:
+        return {p["document_name"] for p in service.search(kb, query, **options)}
+
+    assert {tuple(d["attributes"]["topics"]) for d in documents(service, kb)} == {("leave", "pay"), ("pay",)}
+    assert names(filter={"field": "topics", "contains": "leave"}) == {"both.md"}
+    assert names(filter={"field": "topics", "eq": "pay"}) == set()
+    assert names("Weeks of parental leave?") == {"both.md"}, "a field that the question names"
+    assert names("Weeks with pay?") == {"both.md", "pay.md"}
 
 
 def test_a_conversation_resolves_a_follow_up_and_is_kept(service: Running, kb: str) -> None:

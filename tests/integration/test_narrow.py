@@ -33,6 +33,7 @@ ATTRIBUTES: list[dict[str, Any]] = [
     {"year": 10**18, "department": "法务部"},
     {"year": -0.5, "department": ["hr", "legal"]},
     {"year": None},
+    {"department": ["payroll", "pensions"]},
 ]
 VALUES = st.sampled_from(
     [2024, 2025, 2025.0, 0, -0.5, "2025", "hr", "Hr", "法务部", "a'b\"c%_", "", True, False]
@@ -117,13 +118,15 @@ def test_a_question_narrows_to_what_it_names_inside_what_was_asked_for(
         return found.scope.document_ids, found.notes
 
     assert narrowed("What did legal decide?") == (
-        ("d2",),
-        {"recognised": {"department": ["legal"]}, "documents": 1},
+        ("d2", "d7"),
+        {"recognised": {"department": ["legal"]}, "documents": 2},
     )
     assert narrowed("2025 in legal?")[1]["recognised"] == {"department": ["legal"], "year": [2025]}
     assert narrowed("What about leave?") == (None, {})
     ids, notes = narrowed("hr in 2025?")  # hr has no document of 2025
     assert (ids, "dropped" in notes) == (None, True)
+    assert narrowed("What are the leave rules of payroll?")[0] == ("d9",), "an item of a list"
+    assert narrowed("What did 法务部 and payroll decide?")[0] == ("d6", "d9")
     ids, notes = narrowed("What did legal decide?", Eq("year", 2024))
     assert (ids, notes["filter"], "dropped" in notes) == (("d1",), {"field": "year", "eq": 2024}, True)
     assert narrowed("x", Eq("year", 1999))[0] == (), "a filter that was asked for is never dropped"
