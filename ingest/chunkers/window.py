@@ -24,7 +24,8 @@ class SentenceWindowChunker:
         if find_spec("llama_index") is None:
             raise InvalidValue(
                 "The chunking strategy sentence-window needs LlamaIndex, which is not installed.",
-                hint="pip install 'rag-service[llama-index]', or choose parent-child, which needs nothing.",
+                hint="pip install 'rag-service[llama-index]' (in a checkout: .venv/bin/pip install -e "
+                "'.[llama-index]'), or choose parent-child, which needs nothing.",
             )
         self._packer = packer
         self._window = window

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from core.errors import InvalidValue
 from core.text import weight
 from core.types import Page, ParsedDocument, Section, Span
 from ingest.chunkers.base import Chunking, Piece, Strategy, to_records
@@ -203,6 +204,15 @@ def test_a_window_is_the_sentence_and_its_neighbours() -> None:
     assert first is not None
     assert document.text[middle.start : middle.end] == "第1句。第2句。第3句。第4句。第5句。"
     assert document.text[first.start : first.end] == "第0句。第1句。第2句。"
+
+
+def test_without_llama_index_the_error_names_both_ways_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.chunkers.window.find_spec", lambda name: None)
+    with pytest.raises(InvalidValue) as refused:
+        make_chunker(LetterCounts(), chunking(Strategy.SENTENCE_WINDOW))
+    assert refused.value.hint is not None
+    assert "pip install 'rag-service[llama-index]'" in refused.value.hint
+    assert ".venv/bin/pip install -e '.[llama-index]'" in refused.value.hint
 
 
 def test_equal_sentences_keep_their_own_places() -> None:
