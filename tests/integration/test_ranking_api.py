@@ -202,3 +202,30 @@ def test_what_is_no_ranking_is_refused(service: Running, wrong: dict[str, Any]) 
         ("PATCH", "/kbs/rules", {"ranking": wrong}),
     ):
         assert service.client.request(method, path, json=body).status_code == 422
+
+
+def test_the_document_in_the_other_language_is_found_among_many_in_the_question_s(service: Running) -> None:
+    service.new_kb("both")
+    chinese = {
+        f"制度{n}.md": f"# {what}\n\n{what}由行政部负责，每年{n + 1}月更新一次，全体员工应当遵守。\n"
+        for n, what in enumerate(
+            ("考勤", "报销", "采购", "印章", "档案", "车辆", "宿舍", "食堂", "会议", "培训", "招聘", "安全")
+        )
+    }
+    english = {
+        "leave.md": DOCUMENTS["leave.md"],
+        "parking.md": DOCUMENTS["parking.md"],
+        "boiler.md": "# Boiler\n\nThe boiler is inspected by the engineer every second spring.\n",
+    }
+    service.upload("both", chinese | english)
+    service.work()
+    for question, name in (
+        ("育儿假有多少周？", "leave.md"),
+        ("车库几点开门？", "parking.md"),
+        ("锅炉多久检查一次？", "boiler.md"),
+        ("宿舍由谁负责？", "制度6.md"),
+        ("When does the garage open?", "parking.md"),
+        ("Who is responsible for the dormitory?", "制度6.md"),
+    ):
+        response = service.client.post("/kbs/both/search", json={"query": question, "top_k": 3})
+        assert name in names(response.json()), question
