@@ -111,7 +111,7 @@ async def _judged(service: Service, questions: Sequence[Question]) -> list[Judge
     check, settings = CoverageAndCosine(SUPPORT[BUNDLED]), Settings().retrieval
     result = []
     for question in questions:
-        candidates = await service.search(question.text, top_k=settings.pool, distinct=False)
+        candidates = await service.search(question.text, top_k=settings.pool)
         supported = check.supported(question.text, candidates[: settings.top_k])
         result.append(Judged(check.strength(question.text, candidates), supported))
     return result

@@ -199,7 +199,6 @@ class Service:
         kb: str = KB,
         reranker: Reranker | None = None,
         sentences: bool = True,
-        distinct: bool = True,
         trace: Trace | None = None,
     ) -> list[Passage]:
         """The best chunks that the API's search works with, for a question that comes without history."""
@@ -217,8 +216,7 @@ class Service:
                 )
         with trace.stage("rerank", inputs=pool):
             ranked = await (reranker or CoverageReranker()).rerank(query, candidates, top_k=pool)
-        with trace.stage("select", inputs=len(ranked)):
-            return list(select(ranked, most=top_k, distinct=distinct, diversity=0.0).passages)
+        return ranked[:top_k]
 
     async def overview(self, question: str, *, kb: str = KB) -> list[Passage]:
         """The passages that stand for whole documents, if the question is about those."""
@@ -229,9 +227,11 @@ class Service:
 
     async def sent(self, ranked: Sequence[Passage], trace: Trace) -> Sequence[Passage]:
         """What becomes of the best chunks: the passages that go into the prompt, best first."""
-        with trace.stage("expand", inputs=len(ranked)):
-            top_k = self._settings.retrieval.top_k
-            return (await self._expander.expand(ranked, top_k=top_k, how=Structure())).passages
+        top_k = self._settings.retrieval.top_k
+        with trace.stage("select", inputs=len(ranked)):
+            selected = select(ranked, most=top_k, distinct=True, diversity=0.0).passages
+        with trace.stage("expand", inputs=len(selected)):
+            return (await self._expander.expand(selected, top_k=top_k, how=Structure())).passages
 
 
 class Ours:

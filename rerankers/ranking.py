@@ -50,7 +50,7 @@ class Ranking:
 
     reranker: RankedBy | None = None
     sentences: bool = True
-    distinct: bool = True
+    distinct: bool | None = None
     diversity: float = 0.0
     order: Order = Order.ENDS
     compression: CutBy = CutBy.SENTENCES
@@ -83,7 +83,9 @@ class RankingChoice(BaseModel):
         "words can tell. Default: true.",
     )
     distinct: bool | None = Field(
-        None, description="A passage that only repeats what better ones say is left out. Default: true."
+        None,
+        description="A passage that only repeats what better ones say is left out. Default: true for answers, false "
+        "for searches, which show every place.",
     )
     diversity: float | None = Field(
         None,

@@ -175,8 +175,9 @@ class AnsweringPipeline:
         self._prompts = prompts
 
     async def search(self, ask: Ask, trace: Trace) -> list[Passage]:
-        """The best passages, best first."""
-        finding = _Finding(ask, trace)
+        """The best passages, best first: every place where something stands, unless `distinct` is asked for."""
+        ranking = replace(ask.ranking, distinct=bool(ask.ranking.distinct))
+        finding = _Finding(replace(ask, ranking=ranking), trace)
         async with aclosing(self._find(finding)) as steps:
             async for _ in steps:
                 pass
@@ -375,7 +376,7 @@ class AnsweringPipeline:
             )
             stage.outputs = len(ranked)
         with trace.stage("select", inputs=len(ranked)) as stage:
-            selected = select(ranked, most=most, distinct=how.distinct, diversity=how.diversity)
+            selected = select(ranked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
             stage.outputs = len(selected.passages)
             stage.notes = {"repeated": selected.repeated}
         finding.rankings.append(_Ranking(search, selected.passages, candidates))

@@ -77,9 +77,14 @@ class CoverageAndCosine:
         return any(self._above(cjk, passage) >= 0 for passage in passages)
 
     def strength(self, question: str, candidates: Sequence[Passage]) -> float:
-        """0 is where the threshold lies."""
-        cjk = is_cjk(question)
-        return _mean_of_strongest(self._above(cjk, passage) for passage in candidates)
+        """0 is where the threshold lies. Passages in both scripts are compared as rerankers do it (`core.scripts`)."""
+        t, cjk = self._thresholds, is_cjk(question)
+        return _mean_of_strongest(
+            p.dense + p.shift + t.coverage_weight * p.coverage - t.same_script
+            if p.shift
+            else self._above(cjk, p)
+            for p in candidates
+        )
 
     def _above(self, cjk: bool, passage: Passage) -> float:
         t = self._thresholds

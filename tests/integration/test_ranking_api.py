@@ -79,12 +79,18 @@ def stage(answer: dict[str, Any], name: str) -> dict[str, Any]:
 def test_a_passage_that_repeats_a_better_one_is_left_out_but_not_one_with_another_number(
     service: Running,
 ) -> None:
-    found = search(service)
-    copies = {"leave.md", "leave-again.md"} & set(names(found))
-    assert len(copies) == 1
+    answer = ask(service)
+    assert FakeEngine.prompts[-1].count("16 weeks") == FakeEngine.prompts[-1].count("12 weeks") == 1
+    assert stage(answer, "select")["notes"] == {"repeated": 1}
+    ask(service, distinct=False)
+    assert FakeEngine.prompts[-1].count("16 weeks") == 2
+
+
+def test_a_search_shows_every_place_unless_it_is_told_not_to(service: Running) -> None:
+    assert {"leave.md", "leave-again.md"} < set(names(search(service)))
+    found = search(service, distinct=True)
+    assert len({"leave.md", "leave-again.md"} & set(names(found))) == 1
     assert "leave-2019.md" in names(found)
-    assert stage(found, "select")["notes"] == {"repeated": 1}
-    assert {"leave.md", "leave-again.md"} < set(names(search(service, distinct=False)))
 
 
 def test_a_language_model_may_rank_what_was_found(service: Running) -> None:
@@ -130,7 +136,7 @@ def test_without_a_reranker_the_order_is_that_of_the_search(service: Running) ->
 
 
 def test_the_model_reads_the_best_at_both_ends_or_first(service: Running) -> None:
-    ranked = [passage["text"] for passage in search(service)["passages"]]
+    ranked = [passage["text"] for passage in search(service, distinct=True)["passages"]]
 
     def read(order: str) -> list[int]:
         FakeEngine.forget()
