@@ -14,8 +14,8 @@ from statistics import median
 from core.types import Passage
 
 NEAREST = 16  # passages in each script that are compared
-# Of dense scores, which are half of cosines: what texts in another script are less near under the bundled embedder. Where
-# the few that there are have nothing to do with the question, the difference is larger, and they are to stay behind.
+# Of dense scores, which are half of cosines: what texts in another script are less near under the bundled embedder.
+# Where the few that there are have nothing to do with the question, the difference is larger: they are to stay behind.
 MOST_SHIFT = 0.045
 
 
