@@ -23,6 +23,7 @@ _NOTE = {
 _MOST_SENTENCES = 3
 _MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
+_HALF = 0.5  # the same where the best passage is in another language
 _HEADING_WEIGHT = 15.0  # Chinese characters
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 
@@ -95,8 +96,9 @@ def best_sentences(
     The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
     So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
     sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
-    there is no answer here: none, unless the passages are in another language, which shares no words. Then it is the
-    nearest of the sentences that were compared with the question, of those that tell something.
+    there is no answer here: none, unless the best passage is in another language, which shares no words. Then it is the
+    nearest of the sentences that were compared with the question, of those that tell something; sentences in the
+    question's language must hold `_HALF` of its words to count before that.
     """
     own, context = set(question_terms(asked)), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
@@ -114,9 +116,10 @@ def best_sentences(
             in_table = sentence.startswith("|")
     scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
     best = scored[0][0] if scored else 0.0
-    if best >= _LEAST_SHARE:
+    foreign = bool(passages) and is_cjk(asked) != is_cjk(passages[0].text)
+    if best >= (_HALF if foreign else _LEAST_SHARE):
         return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
-    if passages and is_cjk(asked) != is_cjk(passages[0].text):
+    if foreign:
         return _nearest(passages) or [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
     return []
 

@@ -101,6 +101,14 @@ def test_in_another_language_no_heading_answers_however_near_it_is() -> None:
     assert best_sentences("着火了怎么办？", "着火了怎么办？", [passage]) == [crew[0]]
 
 
+def test_the_best_passage_answers_though_others_in_the_questions_language_share_some_of_its_words() -> None:
+    foreign = compared(("The yard crane is tested in May.", 0.8))
+    own = Passage(Record("2", "d", "r", "试用期满后进行考核，多久考核一次由主管决定。"), "doc", 0.9)
+    question = "起重机多久测试一次？"
+    assert best_sentences(question, question, [foreign, own]) == ["The yard crane is tested in May."]
+    assert best_sentences(question, question, [own, foreign]) == [own.record.text]
+
+
 async def test_where_only_headings_were_compared_the_nearest_is_quoted_without_its_mark() -> None:
     task = Task("着火了怎么办？", "着火了怎么办？", (compared(("# Ferry", 0.2), ("### Fire", 0.8)),))
     deltas = [delta.text async for delta in ExtractiveGenerator().stream(task, Trace())]
