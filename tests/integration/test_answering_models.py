@@ -216,6 +216,16 @@ def test_passages_beyond_the_context_are_dropped_and_the_trace_says_so(service: 
     assert stages(whole, "compress")[0]["notes"] == {"dropped_passages": 0, "dropped_characters": 0}
 
 
+def test_a_real_model_ranks_the_passages_and_says_which_sentences_stay(service: Running) -> None:
+    """What a small model chooses is its own affair; that it can be asked and its answer be used is ours."""
+    ranked = ask(service, top_k=3, ranking={"reranker": "llm"})
+    assert (ranked["found"], ranked["degraded"]) == (True, [])
+    assert stages(ranked, "rerank")[0]["outputs"] == 5
+    cut = ask(service, top_k=3, ranking={"compression": "llm", "passage_tokens": 150})
+    assert (cut["found"], cut["degraded"]) == (True, [])
+    assert stages(cut, "compress")[0]["notes"]["dropped_characters"] > 100
+
+
 def test_a_question_that_leaves_no_room_is_refused_with_the_numbers(service: Running) -> None:
     question = "How many weeks is parental leave? " + "It matters to me. " * 200
     problem = refusal(service, "/kbs/handbook/ask", {"question": question})
