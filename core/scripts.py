@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from heapq import nlargest
 from statistics import median
 
+from core.text import is_cjk
 from core.types import Passage
 
 NEAREST = 16  # passages in each script that are compared
 # Of dense scores, which are half of cosines: what texts in another script are less near under the bundled embedder.
 # Where the few that there are have nothing to do with the question, the difference is larger: they are to stay behind.
 MOST_SHIFT = 0.045
+
+
+def other_script(text: str, *, cjk: bool) -> bool:
+    """Whether the text is in the other script than a question that is Chinese (`cjk`) or not. Numbers are in none."""
+    return is_cjk(text) != cjk and any(map(str.isalpha, text))
 
 
 def foreign(passages: Sequence[Passage]) -> list[Passage]:
@@ -28,9 +34,13 @@ def shift(passages: Sequence[Passage]) -> float:
     """What to add to the dense score of passages in the other script: the difference of the medians of the `NEAREST` in
     each, at least 0 and at most `MOST_SHIFT`; 0 if all passages are in one script.
     """
+    return min(lead(passages), MOST_SHIFT)
+
+
+def lead(passages: Sequence[Passage]) -> float:
+    """How much nearer those in the question's script are; 0 if they are not, or all passages are in one script."""
     own = [passage.dense for passage in passages if not passage.foreign]
     other = [passage.dense for passage in passages if passage.foreign]
     if not own or not other:
         return 0.0
-    lower = median(nlargest(NEAREST, own)) - median(nlargest(NEAREST, other))
-    return min(max(lower, 0.0), MOST_SHIFT)
+    return max(median(nlargest(NEAREST, own)) - median(nlargest(NEAREST, other)), 0.0)

@@ -105,7 +105,7 @@ def refused(question: Judged, threshold: float | None = None) -> bool:
 def _threshold(answerable: Sequence[Judged], lose: float) -> float:
     by_rule = sum(not each.supported for each in answerable)
     others = _strengths([each for each in answerable if each.supported])
-    may_be_lost = max(int((len(answerable) + 1) * lose / 100) - 1, 0)
+    may_be_lost = int((len(answerable) + 1) * lose / 100) - 1
     if may_be_lost < by_rule:
         return NOTHING_FOUND
     # Rounded down: a question at the threshold must not fall below it by the last digit of a vector.

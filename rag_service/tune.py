@@ -279,7 +279,7 @@ class Tuner:
             query = Query(question.question, (question.question,))
             found = (await retriever.retrieve(query, scope, mode=Mode.UNION, pool=POOL)).passages
             wanted = expander.wanted(found, 2 * TOP_K, Structure())
-            ranked = await CoverageReranker().rerank(query, found, top_k=wanted)
+            ranked = (await CoverageReranker().rerank(query, found, top_k=wanted))[:wanted]
             expanded = await expander.expand(ranked, top_k=2 * TOP_K, how=Structure())
             results.append(_score(question, expanded.passages, self._embedder.count_tokens))
         recall, mrr, support = (fmean(column) for column in zip(*results, strict=True))

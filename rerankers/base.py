@@ -10,7 +10,7 @@ from core.types import Passage, Query
 
 class Reranker(Protocol):
     async def rerank(self, query: Query, passages: Sequence[Passage], *, top_k: int) -> list[Passage]:
-        """The `top_k` best passages, best first, with the reranker's scores."""
+        """The passages that it looked at, best first, with its scores: at least `top_k`, if there are so many."""
         ...
 
 

@@ -41,7 +41,7 @@ class ListwiseReranker:
         candidates = passages[: max(self._pool, top_k)]
         texts = [defused(passage.record.indexed_text) for passage in candidates]
         order = await self._ordered(query.standalone, texts)
-        return [candidates[i].with_score(1 / rank) for rank, i in enumerate(order[:top_k], 1)]
+        return [candidates[i].with_score(1 / rank) for rank, i in enumerate(order, 1)]
 
     async def _ordered(self, question: str, texts: Sequence[str]) -> list[int]:
         """The positions of the texts, best first."""

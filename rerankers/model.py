@@ -24,4 +24,4 @@ class ModelReranker:
             query.standalone, [passage.record.indexed_text for passage in candidates]
         )
         scored = [passage.with_score(score) for passage, score in zip(candidates, scores, strict=True)]
-        return sorted(scored, key=lambda p: (-p.score, p.record.id))[:top_k]
+        return sorted(scored, key=lambda p: (-p.score, p.record.id))

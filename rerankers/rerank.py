@@ -15,7 +15,7 @@ class KeepOrder:
     """Takes the best of the search as they are."""
 
     async def rerank(self, query: Query, passages: Sequence[Passage], *, top_k: int) -> list[Passage]:
-        return list(passages[:top_k])
+        return list(passages)
 
 
 class CoverageReranker:
@@ -31,7 +31,7 @@ class CoverageReranker:
 
     async def rerank(self, query: Query, passages: Sequence[Passage], *, top_k: int) -> list[Passage]:
         scored = [p.with_score(_cosine(p) + self._weight * p.coverage) for p in passages]
-        return sorted(scored, key=lambda p: (-p.score, p.record.id))[:top_k]
+        return sorted(scored, key=lambda p: (-p.score, p.record.id))
 
 
 def _cosine(passage: Passage) -> float:

@@ -11,7 +11,8 @@ from core.text import terms
 from core.types import Passage
 
 SHINGLE = 5  # units: words, numbers, single Chinese characters
-_UNIT = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_ᄀ-￿]+|[^\W_]")
+MOST_COMPARED = 100  # passages that are made diverse: the time grows with their square
+_UNIT = re.compile(r"[-+−]?[$€£¥]?\d+(?:[.,:/-]\d+)*[%‰]?|[^\W\d_ᄀ-￿]+|[^\W_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Selected:
 
 def select(ranked: Sequence[Passage], *, most: int, distinct: bool, diversity: float) -> Selected:
     """At most `most` of the passages (best first). `diversity`: see `diverse`."""
-    candidates = diverse(ranked, diversity) if diversity > 0 else ranked
+    candidates = diverse(ranked[:MOST_COMPARED], diversity) if diversity > 0 else ranked
     if not distinct:
         return Selected(tuple(candidates[:most]))
     kept: list[Passage] = []
@@ -43,13 +44,8 @@ def select(ranked: Sequence[Passage], *, most: int, distinct: bool, diversity: f
 
 
 def _only_repeats(said: Sequence[tuple[str, ...]], known: set[tuple[str, ...]]) -> bool:
-    """Whether better passages say the same, word for word.
-
-    One changed word is in `SHINGLE` shingles, or in the first or the last: two contracts that differ in a sum are not
-    the same. Fewer are missing where two of the better passages meet.
-    """
-    missing = sum(shingle not in known for shingle in said)
-    return missing < SHINGLE and said[0] in known and said[-1] in known
+    """Whether better passages say the same, word for word: a word more or less may turn it into its opposite."""
+    return all(shingle in known for shingle in said)
 
 
 def _shingles(text: str) -> list[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import nlargest
+from itertools import islice
 
 from core.scripts import foreign, shift
 from core.text import sentences
@@ -16,6 +17,9 @@ from core.types import Near, Passage, Query, Span
 from models.embedders.base import Embedder
 
 MOST_PASSAGES = 16  # on a CPU, embedding their sentences takes longer than all the rest of a search
+
+
+MOST_SENTENCES = 200  # of all passages together: lists and tables have very many
 
 
 def shifted(passages: Sequence[Passage]) -> Sequence[Passage]:
@@ -48,7 +52,11 @@ class SentenceMatcher:
 
 
 async def _near(query: Query, passages: Sequence[Passage], embedder: Embedder) -> dict[str, tuple[Near, ...]]:
-    spans = {passage.record.id: list(sentences(passage.record.text)) for passage in passages}
+    spans: dict[str, list[Span]] = {}
+    left = MOST_SENTENCES
+    for passage in passages:
+        spans[passage.record.id] = list(islice(sentences(passage.record.text), left))
+        left -= len(spans[passage.record.id])
     texts = [p.record.text[s.start : s.end] for p in passages for s in spans[p.record.id]]
     question = (await embedder.embed_queries([query.standalone]))[0]
     cosines = iter((await embedder.embed_passages(texts)) @ question)

@@ -54,8 +54,9 @@ class StoredDocuments:
 
     async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
         async with self._database.reading() as session:
-            ids = await documents.in_other_languages(session, scope.kb_id, language, most=MOST_FOREIGN)
-        return ids if scope.document_ids is None else tuple(set(ids) & set(scope.document_ids))
+            return await documents.in_other_language(
+                session, scope.kb_id, language, only=scope.document_ids, most=MOST_FOREIGN
+            )
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:

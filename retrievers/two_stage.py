@@ -12,7 +12,7 @@ from heapq import nlargest
 
 from core.db.documents import Live
 from core.errors import NotFound
-from core.scripts import NEAREST, foreign, shift
+from core.scripts import NEAREST, foreign, other_script, shift
 from core.text import is_cjk, language, question_terms, terms_in
 from core.types import FIRST_CHUNK, LAST_CHUNK, Hit, IndexKind, Passage, Query, Record, Vector
 from models.embedders.base import Embedder
@@ -99,10 +99,8 @@ class TwoStageRetriever:
             if known is None or passage.score > known.score:
                 best[passage.record.id] = passage
         ranked = sorted(best.values(), key=lambda p: (-p.score, p.record.id))
-        # No words speak for those in another script, so keyword hits would crowd them out here.
-        others = nlargest(NEAREST, foreign(ranked[pool:]), key=lambda p: p.dense)
         return Retrieved(
-            (*ranked[:pool], *others), {"candidates": len(best), "mode": mode.value, "recursive": recursive}
+            tuple(_best(ranked, pool)), {"candidates": len(best), "mode": mode.value, "recursive": recursive}
         )
 
     async def _search(
@@ -132,7 +130,7 @@ class TwoStageRetriever:
                 cover,
                 chosen.score(record),
                 kb=scope.kb_name,
-                foreign=is_cjk(record.text) != cjk,
+                foreign=other_script(record.text, cjk=cjk),
             )
             for record, cover in zip(kept, covered, strict=True)
         ]
@@ -234,7 +232,7 @@ class TwoStageRetriever:
     async def _find_foreign(self, text: str, vector: Vector, scope: Scope, dense: Iterable[Hit]) -> list[Hit]:
         """The nearest chunks of documents in another language, where those in the question's crowd them out."""
         cjk = is_cjk(text)
-        if len({h.record.id for h in dense if is_cjk(h.record.text) != cjk}) >= NEAREST:
+        if len({h.record.id for h in dense if other_script(h.record.text, cjk=cjk)}) >= NEAREST:
             return []
         ids = await self._documents.foreign(scope, language(text))
         if not ids:
@@ -276,6 +274,14 @@ def _sections(
             found.append(_Section(record.document_id, first, last, scores[record.id]))
     found.sort(key=lambda section: (-section.score, section.document_id, section.first))
     return tuple(found[:MOST_SECTIONS])
+
+
+def _best(ranked: Sequence[Passage], pool: int) -> list[Passage]:
+    """The best of the passages (best first), and the nearest in another script, which no words speak for."""
+    others = {p.record.id for p in nlargest(min(NEAREST, pool // 2), foreign(ranked), key=lambda p: p.dense)}
+    rest = [passage.record.id for passage in ranked if passage.record.id not in others]
+    kept = others.union(rest[: pool - len(others)])
+    return [passage for passage in ranked if passage.record.id in kept]
 
 
 def within(document_ids: tuple[str, ...] | None) -> Filter | None:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+LONGEST = 500  # characters; a longer question is not one about whole documents
+
 
 class Kind(StrEnum):
     """ABOUT: what a document is about. WHICH: which documents cover a topic."""
@@ -79,7 +81,9 @@ _ABOUT_NAME = re.compile(
 
 def whole_document_question(question: str) -> WholeDocumentQuestion | None:
     """What the question asks of whole documents; None for a question about something in them."""
-    text = question.strip()
+    text = " ".join(question.split())  # runs of blanks would be tried one by one
+    if len(text) > LONGEST:
+        return None
     if which := _WHICH.search(text):
         topic = next(found for found in which.groups() if found)
         return WholeDocumentQuestion(Kind.WHICH, topic.strip(" \"'“”‘’「」《》"))

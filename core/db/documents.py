@@ -168,17 +168,20 @@ async def languages(session: AsyncSession, kb_ids: Collection[str]) -> set[str]:
     return {found for found in (await session.execute(query.distinct())).scalars() if found}
 
 
-async def in_other_languages(
-    session: AsyncSession, kb_id: str, language: str, *, most: int
+async def in_other_language(
+    session: AsyncSession, kb_id: str, language: str, *, only: Collection[str] | None, most: int
 ) -> tuple[str, ...]:
-    """At most so many documents of the knowledge base that can be found and are in another language than this."""
-    query = (
-        select(Document.id)
-        .where(Document.kb_id == kb_id, Document.live_revision.is_not(None), Document.language != language)
-        .order_by(Document.id)
-        .limit(most)
+    """At most so many documents of the knowledge base (`only` these) that can be found and are in the other of the two
+    languages (`zh`, `en`) than this.
+    """
+    query = select(Document.id).where(
+        Document.kb_id == kb_id,
+        Document.live_revision.is_not(None),
+        Document.language == ("en" if language == "zh" else "zh"),
     )
-    return tuple((await session.execute(query)).scalars())
+    if only is not None:
+        query = query.where(Document.id.in_(only))
+    return tuple((await session.execute(query.limit(most))).scalars())
 
 
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:

@@ -100,6 +100,12 @@ class Document(Base):
         Index("ix_documents_kb_id_sha256", "kb_id", "sha256"),
         Index("ix_documents_sha256", "sha256"),
         Index("ix_documents_live_sha256", "live_sha256"),
+        Index(
+            "ix_documents_kb_id_language",
+            "kb_id",
+            "language",
+            postgresql_where=text("live_revision IS NOT NULL"),
+        ),
     )
 
 

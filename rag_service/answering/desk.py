@@ -103,14 +103,19 @@ class Desk:
 
     async def groups(self, part: Part, passages: Sequence[Passage]) -> list[list[Passage]]:
         """The passages in their order, as many together as fit into one prompt of this part."""
-        if await self._count(self._messages(part, passages, "")) <= self._room:
+        tokens, room = await self._count(self._messages(part, passages, "")), self._room
+        most = self._task.ranking.passage_tokens
+        if tokens <= min(room, most or room):
             return [list(passages)]
         overhead = await self._overhead(part, "")
+        room = min(room, overhead + most) if most else room
+        if tokens <= room:
+            return [list(passages)]
         sizes = await _all(self._count(self._messages(part, [passage], "")) for passage in passages)
         groups: list[list[Passage]] = []
-        filled = self._room
+        filled = room
         for passage, size in zip(passages, sizes, strict=True):
-            if filled + size - overhead > self._room:
+            if filled + size - overhead > room:
                 groups.append([])
                 filled = overhead
             groups[-1].append(passage)
@@ -133,11 +138,17 @@ class Desk:
         query = Query(self._task.asked, (self._task.question,))
         for _ in range(MOST_TRIES):
             budget *= MARGIN * (room - overhead) / max(tokens - overhead, 1)
-            kept = await self._compressed(query, passages, budget) or _beginning(passages[0], budget)
+            kept = (
+                await self._compressed(query, passages, budget)
+                or await self._compressors[CutBy.SENTENCES].compress(query, passages, budget=budget)
+                or _beginning(passages[0], budget)
+            )
             tokens = await self._count(self._messages(part, kept, draft))
             if tokens <= room:
                 return kept, tokens
             budget = _weight(kept)
+        if tokens <= self._room:  # what cannot be cut (a table's head, a summary) is more than was wished for
+            return kept, tokens
         raise self._no_room(overhead)
 
     async def _compressed(
@@ -147,17 +158,13 @@ class Desk:
         by_rule = self._compressors[CutBy.SENTENCES]
         compressor = self._compressors.get(self._task.ranking.compression)
         if compressor is None:
-            self._degraded(f"compress: {self._llm.name} does not follow instructions")
+            self._trace.degrade(f"compress: {self._llm.name} does not follow instructions")
             return await by_rule.compress(query, passages, budget=budget)
         try:
             return await compressor.compress(query, passages, budget=budget)
         except RagError as error:
-            self._degraded(f"compress: {error.message}")
+            self._trace.degrade(f"compress: {error.message}")
             return await by_rule.compress(query, passages, budget=budget)
-
-    def _degraded(self, why: str) -> None:
-        if why not in self._trace.degraded:
-            self._trace.degraded.append(why)
 
     async def _overhead(self, part: Part, draft: str) -> int:
         """Tokens of a prompt without passages."""

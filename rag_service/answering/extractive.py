@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 from core.errors import InvalidValue
+from core.scripts import other_script
 from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, terms, weight
 from core.types import Passage, Span
 from models.llm.base import Delta, FinishReason
@@ -116,7 +117,7 @@ def best_sentences(
             in_table = sentence.startswith("|")
     scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
     best = scored[0][0] if scored else 0.0
-    foreign = bool(passages) and is_cjk(asked) != is_cjk(passages[0].text)
+    foreign = bool(passages) and other_script(passages[0].text, cjk=is_cjk(asked))
     if best >= (_HALF if foreign else _LEAST_SHARE):
         return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
     if foreign:

@@ -32,7 +32,6 @@ from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
 from rerankers.base import Reranker
 from rerankers.ranking import RankedBy, Ranking
-from rerankers.rerank import CoverageReranker
 from rerankers.select import select
 from rerankers.sentences import SentenceMatcher, in_reach, shifted
 from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
@@ -300,7 +299,7 @@ class AnsweringPipeline:
         """None if there is no verdict: the trace's `degraded` says why."""
         judge, trace = finding.ask.writers.judge, finding.trace
         if judge is None:
-            trace.degraded.append(
+            trace.degrade(
                 "judge: more than one round needs a language model that follows instructions (stages.judge)"
             )
             return None
@@ -309,10 +308,10 @@ class AnsweringPipeline:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     verdict = await judge.judge(finding.query.standalone, finding.passages, asked)
             except TimeoutError:
-                trace.degraded.append(f"judge: no time left after {len(asked)} rounds")
+                trace.degrade(f"judge: no time left after {len(asked)} rounds")
                 return None
             except (ModelError, Unavailable) as error:
-                trace.degraded.append(f"judge: {error.message}")
+                trace.degrade(f"judge: {error.message}")
                 return None
             stage.outputs = int(verdict.enough)
             stage.notes = {"round": len(asked), **verdict.model_dump()}
@@ -327,7 +326,7 @@ class AnsweringPipeline:
         with trace.stage("refine", inputs=len(techniques)) as stage:
             refined = await self._refined(query, techniques, finding)
             if refined.lacking:
-                trace.degraded.append(
+                trace.degrade(
                     f"refine: {', '.join(refined.lacking)} needs a language model that follows instructions "
                     "(stages.rewrite)"
                 )
@@ -350,7 +349,7 @@ class AnsweringPipeline:
         try:
             return await finding.ask.writers.refiner.refine(query, techniques)
         except (ModelError, Unavailable) as error:
-            finding.trace.degraded.append(f"refine: {error.message}")
+            finding.trace.degrade(f"refine: {error.message}")
             return Refined((Search(query),))
 
     async def _other_language(self, finding: _Finding) -> bool:
@@ -371,9 +370,7 @@ class AnsweringPipeline:
         candidates = await self._compared(query, retrieved.passages, finding)
         most, how = self._expander.wanted(candidates, ask.top_k, ask.structure), ask.ranking
         with trace.stage("rerank", inputs=len(candidates)) as stage:
-            ranked = await self._rerank(
-                query, candidates, len(candidates) if how.diversity else 2 * most, finding
-            )
+            ranked = await self._rerank(query, candidates, most, finding)
             stage.outputs = len(ranked)
         with trace.stage("select", inputs=len(ranked)) as stage:
             selected = select(ranked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
@@ -394,7 +391,7 @@ class AnsweringPipeline:
             try:
                 measured = await self._sentences.measured(query, passages, embedders)
             except (ModelError, Unavailable) as error:
-                finding.trace.degraded.append(f"sentences: {error.message}")
+                finding.trace.degrade(f"sentences: {error.message}")
                 return passages
             stage.outputs = sum(len(passage.near) for passage in measured)
         return measured
@@ -486,7 +483,7 @@ class AnsweringPipeline:
         ]
         if len(found) == 1:
             return found[0]
-        passages = tuple(passage for each in found for passage in each.passages)
+        passages = tuple(_alternated([each.passages for each in found]))
         return Retrieved(passages, {s.kb_name: len(f.passages) for s, f in zip(scopes, found, strict=True)})
 
     async def _whole_documents(
@@ -508,23 +505,23 @@ class AnsweringPipeline:
         try:
             return await ask.writers.rewriter.rewrite(ask.question, ask.history)
         except (ModelError, Unavailable) as error:
-            trace.degraded.append(f"rewrite: {error.message}")
+            trace.degrade(f"rewrite: {error.message}")
             return await FollowUpRules().rewrite(ask.question, ask.history)
 
     async def _rerank(
         self, query: Query, passages: Sequence[Passage], top_k: int, finding: _Finding
     ) -> Sequence[Passage]:
-        """The best; a reranker that fails or is not there is named in `degraded`."""
-        trace, chosen = finding.trace, finding.ask.ranking.reranker or self._default_reranker
+        """Best first; for a reranker that fails or is not there, which `degraded` names, the rule does it."""
+        chosen, rule = finding.ask.ranking.reranker or self._default_reranker, RankedBy.COVERAGE
         reranker = finding.ask.writers.reranker if chosen is RankedBy.LLM else self._rerankers.get(chosen)
         if reranker is None:
-            trace.degraded.append(f"rerank: {_MISSING_RERANKER[chosen]}")
-            reranker = CoverageReranker()
+            finding.trace.degrade(f"rerank: {_MISSING_RERANKER[chosen]}")
+            reranker = self._rerankers[rule]
         try:
             return await reranker.rerank(query, passages, top_k=top_k)
         except RagError as error:
-            trace.degraded.append(f"rerank: {error.message}")
-            return passages[:top_k]
+            finding.trace.degrade(f"rerank: {error.message}")
+            return await self._rerankers[rule].rerank(query, passages, top_k=top_k)
 
     async def _originals(self, passages: Sequence[Passage]) -> dict[str, ParsedDocument]:
         revisions = {passage.record.document_id: passage.record.revision for passage in passages}

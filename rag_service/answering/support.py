@@ -8,6 +8,7 @@ from heapq import nlargest
 from statistics import fmean
 from typing import Protocol
 
+from core.scripts import MOST_SHIFT, lead
 from core.text import is_cjk
 from core.types import Passage
 
@@ -77,14 +78,11 @@ class CoverageAndCosine:
         return any(self._above(cjk, passage) >= 0 for passage in passages)
 
     def strength(self, question: str, candidates: Sequence[Passage]) -> float:
-        """0 is where the threshold lies. Passages in both scripts are compared as rerankers do it (`core.scripts`)."""
-        t, cjk = self._thresholds, is_cjk(question)
-        return _mean_of_strongest(
-            p.dense + p.shift + t.coverage_weight * p.coverage - t.same_script
-            if p.shift
-            else self._above(cjk, p)
-            for p in candidates
-        )
+        """0 is where the threshold lies. Passages in another script that are further behind than its being another
+        explains have nothing to do with the question (`core.scripts`), and count less by that.
+        """
+        cjk, behind = is_cjk(question), max(lead(candidates) - MOST_SHIFT, 0.0)
+        return _mean_of_strongest(self._above(cjk, p) - behind * p.foreign for p in candidates)
 
     def _above(self, cjk: bool, passage: Passage) -> float:
         t = self._thresholds

@@ -28,6 +28,11 @@ class Trace:
     degraded: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def degrade(self, why: str) -> None:
+        """Say once what was left out, and why."""
+        if why not in self.degraded:
+            self.degraded.append(why)
+
     @contextmanager
     def stage(self, name: str, *, inputs: int) -> Iterator[Stage]:
         """Times the block; the block sets `outputs` and `notes`."""

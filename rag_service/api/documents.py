@@ -174,7 +174,7 @@ def _attributes(form: FormData) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(str(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidValue("`attributes` is not valid JSON.") from None
     if not isinstance(value, dict) or len(value) > MOST_ATTRIBUTES:
         raise InvalidValue(f"`attributes` must be a JSON object with at most {MOST_ATTRIBUTES} keys.")

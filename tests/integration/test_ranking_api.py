@@ -235,3 +235,22 @@ def test_the_document_in_the_other_language_is_found_among_many_in_the_question_
     ):
         response = service.client.post("/kbs/both/search", json={"query": question, "top_k": 3})
         assert name in names(response.json()), question
+
+
+def test_passages_of_every_knowledge_base_are_ranked_whoever_ranks(service: Running) -> None:
+    service.new_kb("garage")
+    service.upload(
+        "garage", {"hours.md": "# Garage\n\nThe garage of the annex opens at nine in the morning.\n"}
+    )
+    service.work()
+    body = {"query": "When does the garage open?", "kbs": ["rules", "garage"], "top_k": 3}
+    for reranker in ("coverage", "none"):
+        found = service.client.post("/search", json={**body, "ranking": {"reranker": reranker}}).json()
+        assert {passage["kb"] for passage in found["passages"]} == {"rules", "garage"}, reranker
+
+
+def test_modes_that_summarise_do_so_within_the_tokens_that_are_given(service: Running) -> None:
+    answer = service.ask(
+        "rules", QUESTION, trace=True, answer_mode="tree_summarize", ranking={"passage_tokens": 60}
+    )
+    assert len([s for s in answer["trace"] if s["stage"] == "step"]) >= 2

@@ -20,7 +20,8 @@ HUNDRED = judged(n / 100 for n in range(100))
 
 
 @pytest.mark.parametrize(
-    ("lose", "threshold", "lost"), [(0, 0.0, 0.0), (5, 0.04, 4.0), (5.9, 0.04, 4.0), (50, 0.49, 49.0)]
+    ("lose", "threshold", "lost"),
+    [(0, -1.0, 0.0), (0.9, -1.0, 0.0), (1, 0.0, 0.0), (5, 0.04, 4.0), (5.9, 0.04, 4.0), (50, 0.49, 49.0)],
 )
 def test_the_threshold_has_the_rank_that_loses_at_most_the_given_percent_of_others(
     lose: float, threshold: float, lost: float

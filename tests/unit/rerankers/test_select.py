@@ -59,9 +59,17 @@ def test_chinese_passages_that_differ_in_one_character_are_not_the_same() -> Non
     ]
 
 
-def test_what_two_better_passages_say_together_is_a_repetition() -> None:
+def test_part_of_a_better_passage_is_a_repetition_more_than_it_is_not() -> None:
     first, second, third = LEASE.split(". ")
-    assert chosen(f"{first}. {second}.", third, f"{second}. {third}") == [0, 1]
+    assert chosen(f"{first}. {second}.", f"{second}.", f"{second}. {third}") == [0, 2]
+
+
+def test_a_passage_without_the_word_that_turns_it_into_its_opposite_is_not_the_same() -> None:
+    carry = "The team in the Berlin office may not carry over unused leave into the next year."
+    assert chosen(carry, carry.replace(" not", "")) == [0, 1]
+    assert chosen("租客不可以把房屋转租给第三人使用。", "租客可以把房屋转租给第三人使用。") == [0, 1]
+    assert chosen("It is -5 degrees in the cold room.", "It is 5 degrees in the cold room.") == [0, 1]
+    assert chosen("The fee is $100 a month.", "The fee is €100 a month.") == [0, 1]
 
 
 def test_switched_off_nothing_is_left_out() -> None:

@@ -178,3 +178,21 @@ async def test_a_version_that_becomes_visible_while_a_search_runs_is_found_whole
     found = await retrieve(place, FIRE, mode, recursive=False)
     assert {p.record.revision for p in found} == {"new"}
     assert len(found) == await store.count(scope.index(IndexKind.CHUNKS)) / 2
+
+
+async def test_the_nearest_in_the_other_script_are_among_the_candidates_however_small_the_pool(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    _, _, embedder = found_in
+    chinese = {f"制度{n}": ParsedDocument(f"考勤制度第{n}条：员工每天九点上班。") for n in range(12)}
+    documents = {
+        **chinese,
+        "fire": ParsedDocument(SUBJECTS["safety"]),
+        "table": ParsedDocument("14.5 | 31 | 2022"),
+    }
+    scope, kept = await indexed(documents, Chunking(characters=50), embedder)
+    question = "着火时在哪里集合？"
+    retriever = TwoStageRetriever(documents=kept, chosen=3)
+    found = await retriever.retrieve(Query(question, (question,)), scope, mode=Mode.UNION, pool=4)
+    assert len(found.passages) == 4
+    assert [p.record.document_id for p in found.passages if p.foreign] == ["fire"]  # numbers are in no script

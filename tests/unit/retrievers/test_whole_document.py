@@ -96,3 +96,11 @@ def test_rules_take_no_time_on_long_questions() -> None:
         "讲" * 4000,
     ):
         assert whole_document_question(text[:4000]) is None
+
+
+def test_a_question_of_blanks_is_decided_at_once() -> None:
+    """By a pattern that tried every run of them it took minutes."""
+    blanks = " " * 3900
+    assert whole_document_question(f"which documents mention x{blanks}y") is not None
+    assert whole_document_question(f"哪些文档提到x{blanks}y") is not None
+    assert whole_document_question("which documents mention " + "x y" * 500) is None
