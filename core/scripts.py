@@ -34,13 +34,9 @@ def shift(passages: Sequence[Passage]) -> float:
     """What to add to the dense score of passages in the other script: the difference of the medians of the `NEAREST` in
     each, at least 0 and at most `MOST_SHIFT`; 0 if all passages are in one script.
     """
-    return min(lead(passages), MOST_SHIFT)
-
-
-def lead(passages: Sequence[Passage]) -> float:
-    """How much nearer those in the question's script are; 0 if they are not, or all passages are in one script."""
     own = [passage.dense for passage in passages if not passage.foreign]
     other = [passage.dense for passage in passages if passage.foreign]
     if not own or not other:
         return 0.0
-    return max(median(nlargest(NEAREST, own)) - median(nlargest(NEAREST, other)), 0.0)
+    lead = median(nlargest(NEAREST, own)) - median(nlargest(NEAREST, other))
+    return min(max(lead, 0.0), MOST_SHIFT)

@@ -8,7 +8,7 @@ from heapq import nlargest
 from statistics import fmean
 from typing import Protocol
 
-from core.scripts import MOST_SHIFT, lead
+from core.scripts import shift
 from core.text import is_cjk
 from core.types import Passage
 
@@ -78,11 +78,18 @@ class CoverageAndCosine:
         return any(self._above(cjk, passage) >= 0 for passage in passages)
 
     def strength(self, question: str, candidates: Sequence[Passage]) -> float:
-        """0 is where the threshold lies. Passages in another script that are further behind than its being another
-        explains have nothing to do with the question (`core.scripts`), and count less by that.
+        """0 is where the threshold lies. Beside enough passages in the question's script, those in the other are
+        measured as rerankers do it (`core.scripts`): what only is in another script is not strong.
         """
-        cjk, behind = is_cjk(question), max(lead(candidates) - MOST_SHIFT, 0.0)
-        return _mean_of_strongest(self._above(cjk, p) - behind * p.foreign for p in candidates)
+        t, cjk = self._thresholds, is_cjk(question)
+        both = sum(not passage.foreign for passage in candidates) >= STRONGEST
+        lacking = shift(candidates)
+        return _mean_of_strongest(
+            p.dense + lacking + t.coverage_weight * p.coverage - t.same_script
+            if both and p.foreign
+            else self._above(cjk, p)
+            for p in candidates
+        )
 
     def _above(self, cjk: bool, passage: Passage) -> float:
         t = self._thresholds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.text import question_terms, terms
@@ -108,3 +110,15 @@ def test_strength_counts_covered_words_and_the_script() -> None:
 @pytest.mark.parametrize("check", [AnyPassage(), CoverageAndCosine(RULE)])
 def test_nothing_found_is_weaker_than_any_passage(check: SupportCheck) -> None:
     assert check.strength("total", []) == NOTHING_FOUND < check.strength("total", passages(0.0))
+
+
+def test_beside_passages_in_the_questions_script_those_in_the_other_are_not_strong_for_that_alone() -> None:
+    check = CoverageAndCosine(RULE)
+    foreign = [replace(p, foreign=True) for p in passages(*[0.85] * 8)]
+    own = passages(*[0.91] * 8, text=LEAVE)
+    question = "育儿假有几天？"
+    assert check.strength(question, foreign) == pytest.approx(0.05)  # above the threshold of the other script
+    assert check.strength(question, [*own, *foreign]) == pytest.approx(0.01)
+    assert (
+        check.strength(question, [*own[:1], *foreign]) > 0.04
+    )  # one document does not change what the others are
