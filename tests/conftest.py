@@ -17,6 +17,7 @@ import os
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
 # Taken out of the environment, where the service would refuse it as an unknown setting.
 _TEST_DATABASE_URL = os.environ.pop("RAG_TEST_DATABASE_URL", None)
+os.environ.pop("RAG_TEST_PULL", None)  # of tests/images/build.sh
 
 import sys
 import uuid

@@ -79,6 +79,7 @@ class UpService:
         """Ctrl-C; fails if any process is left."""
         if self._process is None:
             return
+        assert self._process.poll() is None, f"It ended by itself: {self.output}"
         tree = self.tree()
         self._process.send_signal(signal.SIGINT)
         status = self._process.wait(PATIENCE_S)
