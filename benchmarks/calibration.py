@@ -17,22 +17,19 @@ import os
 # Before anything loads OpenMP: on busy cores its threads spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import asyncio
 import json
 import random
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmarks.cache import CachedEmbedder, bundled, default_folder
-from benchmarks.dataset import Dataset, Question, load
+from benchmarks.command import run_over_folders, sampled
+from benchmarks.dataset import Dataset, Question
 from benchmarks.recipes import Service, open_service
 from benchmarks.retrieval import machine
-from core.errors import RagError
 from core.settings import Settings
 from models.embedders.base import BUNDLED
 from rag_service.answering.support import CoverageAndCosine, Judged
@@ -43,16 +40,7 @@ SPLITS = 20
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data sets")
-    parser.add_argument("--sample", type=int, default=200, metavar="N", help="questions of a kind (200)")
-    arguments = parser.parse_args()
-    try:
-        asyncio.run(_print_all([load(folder) for folder in arguments.folders], arguments.sample))
-    except RagError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run_over_folders(__doc__, _print_all, sample=200)
 
 
 async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
@@ -71,8 +59,8 @@ async def measured(dataset: Dataset, embedder: CachedEmbedder, sample: int) -> d
     """What the thresholds of `SPLITS` halves of the answerable questions refuse."""
     async with open_service(embedder) as service:
         await service.index(dataset.documents)
-        answerable = await _judged(service, _sample(dataset.measurable, sample))
-        unanswerable = await _judged(service, _sample(dataset.unanswerable, sample))
+        answerable = await _judged(service, sampled(dataset.measurable, sample))
+        unanswerable = await _judged(service, sampled(dataset.unanswerable, sample))
     results = [_split(answerable, unanswerable, random.Random(seed)) for seed in range(SPLITS)]
     return {
         "dataset": dataset.name,
@@ -119,10 +107,6 @@ async def _judged(service: Service, questions: Sequence[Question]) -> list[Judge
 
 def _percent(those: Sequence[bool]) -> float:
     return 100 * fmean(those)
-
-
-def _sample(questions: Sequence[Question], most: int) -> list[Question]:
-    return random.Random(0).sample(list(questions), min(most, len(questions)))
 
 
 if __name__ == "__main__":

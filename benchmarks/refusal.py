@@ -20,8 +20,6 @@ import os
 # Before anything loads OpenMP: on busy cores its threads spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import asyncio
 import json
 import random
 import sys
@@ -34,14 +32,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.cache import bundled, default_folder
-from benchmarks.dataset import CorpusDocument, Dataset, Question, load
+from benchmarks.command import run_over_folders, sampled
+from benchmarks.dataset import CorpusDocument, Dataset, Question
 from benchmarks.recipes import KB, Service, open_service
-from core.errors import RagError
 from core.settings import Settings
 from core.text import is_cjk
 from core.types import Passage
 from models.embedders.base import BUNDLED
 from rag_service.answering.support import CoverageAndCosine, Thresholds
+from rag_service.calibrate import auc
 from rag_service.wiring import SUPPORT
 
 T = TypeVar("T")
@@ -88,17 +87,7 @@ class Group:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data sets")
-    parser.add_argument("--sample", type=int, default=150, metavar="N", help="questions of a kind (150)")
-    arguments = parser.parse_args()
-    try:
-        datasets = [load(folder) for folder in arguments.folders]
-        asyncio.run(_print_all(datasets, arguments.sample))
-    except RagError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run_over_folders(__doc__, _print_all, sample=150)
 
 
 async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
@@ -135,7 +124,7 @@ async def _large(
 ) -> AsyncGenerator[Group, None]:
     await service.index(dataset.documents)
     yield await _group(service, dataset.name, "own", _texts(dataset.measurable, sample))
-    titles = _sample([document.title for document in dataset.documents if document.title], sample)
+    titles = sampled([document.title for document in dataset.documents if document.title], sample)
     if titles:
         yield await _group(service, dataset.name, "titles", titles)
     unanswerable = _texts(dataset.unanswerable, sample)
@@ -172,7 +161,7 @@ def _bases(dataset: Dataset, size: int) -> list[list[CorpusDocument]]:
     """Documents for small knowledge bases; the first of each answers a question alone."""
     short = [document for document in dataset.documents if len(document.text) <= SMALL_ENOUGH]
     alone = {document_id for q in dataset.measurable if len(q.gold) == 1 for document_id in q.gold}
-    first = _sample([document for document in short if document.id in alone], SMALL_BASES)
+    first = sampled([document for document in short if document.id in alone], SMALL_BASES)
     chance = random.Random(size)
     return [
         [document, *chance.sample([other for other in short if other is not document], size - 1)]
@@ -194,11 +183,7 @@ async def _signals(service: Service, texts: Sequence[str], kb: str) -> list[Sign
 
 
 def _texts(questions: Sequence[Question], most: int) -> list[str]:
-    return [question.text for question in _sample(questions, most)]
-
-
-def _sample(items: Sequence[T], most: int) -> list[T]:
-    return random.Random(0).sample(list(items), min(most, len(items)))
+    return [question.text for question in sampled(questions, most)]
 
 
 def _line(group: Group, answerable: Group) -> dict[str, Any]:
@@ -215,12 +200,6 @@ def _line(group: Group, answerable: Group) -> dict[str, Any]:
     if not group.answerable:
         line["auc"] = round(100 * auc(answerable.strengths(rule.coverage_weight), strengths), 1)
     return line
-
-
-def auc(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """The share of pairs in which the value of `higher` is the larger one; equal ones count half."""
-    difference = np.asarray(higher)[:, None] - np.asarray(lower)[None]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
 def _rule(groups: Sequence[Group]) -> dict[str, Any]:

@@ -19,23 +19,19 @@ import os
 # Before anything loads OpenMP: on busy cores its threads spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
-import asyncio
 import json
-import random
 import re
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cache import CachedEmbedder, bundled, default_folder
-from benchmarks.dataset import CorpusDocument, Dataset, load
+from benchmarks.command import run_over_folders, sampled
+from benchmarks.dataset import CorpusDocument, Dataset
 from benchmarks.recipes import SEPARATOR, Service, open_service
 from benchmarks.retrieval import machine
-from core.errors import RagError
 from core.text import is_cjk, terms, weight
 from core.types import Passage
 from retrievers.base import Mode
@@ -46,16 +42,7 @@ _PHRASE = re.compile(r"[^,.;:!?()\n，。；：！？、（）“”\"《》]+")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="data sets")
-    parser.add_argument("--sample", type=int, default=100, metavar="N", help="documents of a set (100)")
-    arguments = parser.parse_args()
-    try:
-        asyncio.run(_print_all([load(folder) for folder in arguments.folders], arguments.sample))
-    except RagError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run_over_folders(__doc__, _print_all, sample=100)
 
 
 async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
@@ -70,7 +57,7 @@ async def _print_all(datasets: Sequence[Dataset], sample: int) -> None:
 
 async def measured(dataset: Dataset, embedder: CachedEmbedder, sample: int) -> list[dict[str, Any]]:
     topics = topics_of(dataset.documents)
-    chosen = random.Random(0).sample(sorted(topics), min(sample, len(topics)))
+    chosen = sampled(sorted(topics), sample)
     async with open_service(embedder) as service:
         await service.index(dataset.documents)
         recipes: dict[str, Callable[[str], Awaitable[Sequence[Passage]]]] = {

@@ -93,7 +93,7 @@ def calibrate(
         unanswerable_refused=_percent_refused(unanswerable, threshold) if unanswerable else None,
         rule_answerable_refused=_percent_refused(answerable),
         rule_unanswerable_refused=_percent_refused(unanswerable) if unanswerable else None,
-        auc=_auc(_strengths(answerable), _strengths(unanswerable)) if unanswerable else None,
+        auc=round(100 * auc(_strengths(answerable), _strengths(unanswerable)), 1) if unanswerable else None,
     )
 
 
@@ -120,7 +120,8 @@ def _percent_refused(questions: Sequence[Judged], threshold: float | None = None
     return round(100 * sum(refused(each, threshold) for each in questions) / len(questions), 1)
 
 
-def _auc(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """Percent of pairs in which that of `higher` is the larger one; equal ones count half. `lower` is sorted."""
-    won = sum(bisect_left(lower, value) + bisect_right(lower, value) for value in higher) / 2
-    return round(100 * won / (len(higher) * len(lower)), 1)
+def auc(higher: Sequence[float], lower: Sequence[float]) -> float:
+    """The share of pairs in which the value of `higher` is the larger one; equal ones count half."""
+    ranked = sorted(lower)
+    won = sum(bisect_left(ranked, value) + bisect_right(ranked, value) for value in higher) / 2
+    return won / (len(higher) * len(lower))

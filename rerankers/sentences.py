@@ -17,8 +17,6 @@ from core.types import Near, Passage, Query, Span
 from models.embedders.base import Embedder
 
 MOST_PASSAGES = 16  # on a CPU, embedding their sentences takes longer than all the rest of a search
-
-
 MOST_SENTENCES = 200  # of all passages together: lists and tables have very many
 
 

@@ -27,9 +27,8 @@ WHICH_POOL = 200  # chunks on the topic, from which each document's best is take
 LEAST_COVERAGE = 0.65  # of the topic's words, by rarity, in a document that covers it
 HALF = 0.5  # where no document holds so much of the topic, words cannot tell
 BELOW_BEST = 0.1  # as much less may a document hold where none holds enough
-LEAST_CLOSENESS = (
-    0.02  # below the best: as near a document in the other script must be where none has the words
-)
+# Below the best: as near a document in the other script must be where none has the words.
+LEAST_CLOSENESS = 0.02
 SEARCHED = 50  # summaries
 # Terms of a question about a whole document that name none.
 _GENERIC = frozenset(

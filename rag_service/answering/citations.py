@@ -86,9 +86,8 @@ class Attributor:
         self._evidence = [e for passage in passages for e in _evidence(passage)]
         self._frequency = Counter(term for e in self._evidence for term in e.terms)
         self._numbers: dict[tuple[str, int, int], Citation] = {}
-        self._said: set[tuple[str, str]] = (
-            set()
-        )  # sentences, with the document that was found to support them
+        # Sentences, with the document that was found to support them.
+        self._said: set[tuple[str, str]] = set()
 
     @property
     def citations(self) -> list[Citation]:

@@ -103,12 +103,10 @@ class Desk:
 
     async def groups(self, part: Part, passages: Sequence[Passage]) -> list[list[Passage]]:
         """The passages in their order, as many together as fit into one prompt of this part."""
-        tokens, room = await self._count(self._messages(part, passages, "")), self._room
-        most = self._task.ranking.passage_tokens
-        if tokens <= min(room, most or room):
+        tokens = await self._count(self._messages(part, passages, ""))
+        if tokens <= self._least_space:
             return [list(passages)]
-        overhead = await self._overhead(part, "")
-        room = min(room, overhead + most) if most else room
+        overhead, room = await self._space(part, "")
         if tokens <= room:
             return [list(passages)]
         sizes = await _all(self._count(self._messages(part, [passage], "")) for passage in passages)
@@ -125,12 +123,10 @@ class Desk:
     async def _fitting(
         self, part: Part, passages: Sequence[Passage], draft: str
     ) -> tuple[Sequence[Passage], int]:
-        tokens, room = await self._count(self._messages(part, passages, draft)), self._room
-        most = self._task.ranking.passage_tokens
-        if tokens <= min(room, most or room):
+        tokens = await self._count(self._messages(part, passages, draft))
+        if tokens <= self._least_space:
             return passages, tokens
-        overhead = await self._overhead(part, draft)
-        room = min(room, overhead + most) if most else room
+        overhead, room = await self._space(part, draft)
         if tokens <= room:
             return passages, tokens
         kept: Sequence[Passage] = passages
@@ -138,11 +134,7 @@ class Desk:
         query = Query(self._task.asked, (self._task.question,))
         for _ in range(MOST_TRIES):
             budget *= MARGIN * (room - overhead) / max(tokens - overhead, 1)
-            kept = (
-                await self._compressed(query, passages, budget)
-                or await self._compressors[CutBy.SENTENCES].compress(query, passages, budget=budget)
-                or _beginning(passages[0], budget)
-            )
+            kept = await self._compressed(query, passages, budget)
             tokens = await self._count(self._messages(part, kept, draft))
             if tokens <= room:
                 return kept, tokens
@@ -154,17 +146,39 @@ class Desk:
     async def _compressed(
         self, query: Query, passages: Sequence[Passage], budget: float
     ) -> Sequence[Passage]:
-        """By the compressor that was chosen; where it fails or is not there, by the related sentences."""
+        """As it was chosen; where that leaves nothing, the related sentences; where none fits, the beginning."""
         by_rule = self._compressors[CutBy.SENTENCES]
-        compressor = self._compressors.get(self._task.ranking.compression)
-        if compressor is None:
+        return (
+            await self._cut_as_chosen(query, passages, budget)
+            or await by_rule.compress(query, passages, budget=budget)
+            or _beginning(passages[0], budget)
+        )
+
+    async def _cut_as_chosen(
+        self, query: Query, passages: Sequence[Passage], budget: float
+    ) -> Sequence[Passage]:
+        """By another compressor than the rule; nothing if it is not there or fails, which `degraded` tells."""
+        chosen = self._task.ranking.compression
+        if chosen is CutBy.SENTENCES:
+            return ()
+        if chosen not in self._compressors:
             self._trace.degrade(f"compress: {self._llm.name} does not follow instructions")
-            return await by_rule.compress(query, passages, budget=budget)
+            return ()
         try:
-            return await compressor.compress(query, passages, budget=budget)
+            return await self._compressors[chosen].compress(query, passages, budget=budget)
         except RagError as error:
             self._trace.degrade(f"compress: {error.message}")
-            return await by_rule.compress(query, passages, budget=budget)
+            return ()
+
+    @property
+    def _least_space(self) -> int:
+        """Tokens that any prompt may have, whatever it takes without passages."""
+        return min(self._room, self._task.ranking.passage_tokens or self._room)
+
+    async def _space(self, part: Part, draft: str) -> tuple[int, int]:
+        """Tokens of a prompt without passages, and how many one with them may have."""
+        overhead, most = await self._overhead(part, draft), self._task.ranking.passage_tokens
+        return overhead, min(self._room, overhead + most) if most else self._room
 
     async def _overhead(self, part: Part, draft: str) -> int:
         """Tokens of a prompt without passages."""

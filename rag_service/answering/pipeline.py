@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
@@ -431,22 +431,19 @@ class AnsweringPipeline:
         return least is None or self._strength(question, ranking.candidates, finding.scopes) >= least
 
     def _strength(self, question: str, candidates: Sequence[Passage], scopes: Sequence[Scope]) -> float:
-        strengths = (
-            self._supports[scope.embedder.name].strength(
-                question, [passage for passage in candidates if passage.kb == scope.kb_name]
-            )
-            for scope in scopes
-        )
+        strengths = (check.strength(question, own) for check, own in self._checks(candidates, scopes))
         return max(strengths, default=NOTHING_FOUND)  # routing may choose none
 
     def _support(self, question: str, passages: Sequence[Passage], scopes: Sequence[Scope]) -> bool:
-        """Similarities mean what the embedder of their knowledge base makes them mean."""
-        return any(
-            self._supports[scope.embedder.name].supported(
-                question, [passage for passage in passages if passage.kb == scope.kb_name]
-            )
-            for scope in scopes
-        )
+        return any(check.supported(question, own) for check, own in self._checks(passages, scopes))
+
+    def _checks(
+        self, passages: Sequence[Passage], scopes: Sequence[Scope]
+    ) -> Iterator[tuple[SupportCheck, list[Passage]]]:
+        """Who judges the passages of each scope: similarities mean what its embedder makes them mean."""
+        for scope in scopes:
+            own = [passage for passage in passages if passage.kb == scope.kb_name]
+            yield self._supports[scope.embedder.name], own
 
     async def _route(self, query: Query, ask: Ask, trace: Trace) -> tuple[Scope, ...]:
         if not ask.route:
