@@ -45,6 +45,7 @@ from rerankers.sentences import SentenceMatcher, shifted
 from retrievers.base import Mode, Scope
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
+from retrievers.links import LinkFollower
 from retrievers.overview import OverviewRetriever
 from retrievers.rewrite import FollowUpRules
 from retrievers.structure import Structure
@@ -150,6 +151,7 @@ class Service:
         documents = StoredDocuments(database)
         self._retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
         self._overview = OverviewRetriever(documents=documents, retriever=self._retriever)
+        self._links = LinkFollower(names=documents, retriever=self._retriever)
         self._expander = Expander(documents)
 
     @property
@@ -179,7 +181,7 @@ class Service:
             source = Source(f"{kb}{SEPARATOR}{document.id}", name, sha256, Path(document.id))
             await pipeline.run(source, target, _no_report)
             revision = pipeline.revision(target, sha256)
-            rows.append(_row(kb, source, document.text, revision))
+            rows.append(_row(kb, source, document, revision))
             texts.append((source.document_id, revision, ParsedDocument(document.text)))
         async with self._database.transaction() as session:
             session.add(_kb(kb, self._embedder.name, await self._embedder.dimension()))
@@ -199,6 +201,7 @@ class Service:
         kb: str = KB,
         reranker: Reranker | None = None,
         sentences: bool = True,
+        links: bool = True,
         trace: Trace | None = None,
     ) -> list[Passage]:
         """The best chunks that the API's search works with, for a question that comes without history."""
@@ -216,6 +219,9 @@ class Service:
                 )
         with trace.stage("rerank", inputs=pool):
             ranked = await (reranker or CoverageReranker()).rerank(query, candidates, top_k=pool)
+        if links:
+            with trace.stage("links", inputs=len(ranked)):
+                ranked = (await self._links.followed(query, ranked, candidates, [scope])).passages
         return ranked[:top_k]
 
     async def overview(self, question: str, *, kb: str = KB) -> list[Passage]:
@@ -248,12 +254,14 @@ class Ours:
         mode: Mode | None = None,
         reranker: Reranker | None = None,
         sentences: bool = True,
+        links: bool = True,
     ) -> None:
         self._service = service
         self._embedder = embedder
         self._mode = mode
         self._reranker = reranker
         self._sentences = sentences
+        self._links = links
         self.name = name
 
     async def search(self, question: str) -> Outcome:
@@ -264,6 +272,7 @@ class Ours:
             top_k=RANKED,
             reranker=self._reranker,
             sentences=self._sentences,
+            links=self._links,
             trace=trace,
         )
         sent = await self._service.sent(ranked, trace)
@@ -288,6 +297,7 @@ def variants(service: Service, embedder: CachedEmbedder) -> list[Ours]:
         Ours(service, embedder),
         Ours(service, embedder, name="ours, no reranker", reranker=KeepOrder()),
         Ours(service, embedder, name="ours, no sentences", sentences=False),
+        Ours(service, embedder, name="ours, no links", links=False),
         Ours(service, embedder, name="ours, no summary stage", mode=Mode.FLAT),
         Ours(service, embedder, name="ours, strict", mode=Mode.STRICT),
     ]
@@ -344,15 +354,16 @@ def _kb(kb: str, embedder: str, dim: int) -> KnowledgeBase:
     )
 
 
-def _row(kb: str, source: Source, text: str, revision: str) -> Document:
+def _row(kb: str, source: Source, document: CorpusDocument, revision: str) -> Document:
     return Document(
         id=source.document_id,
         kb_id=kb,
         name=source.name,
         status=DocumentStatus.READY,
         sha256=source.sha256,
-        size=len(text),
-        language=language(text),
+        size=len(document.text),
+        title=document.title or None,
+        language=language(document.text),
         live_sha256=source.sha256,
         live_revision=revision,
         attributes={},

@@ -80,6 +80,7 @@ from rerankers.sentences import SentenceMatcher
 from retrievers.base import Rewriter
 from retrievers.documents import StoredDocuments
 from retrievers.expand import Expander
+from retrievers.links import LinkFollower
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
 from retrievers.refine import LlmRefiner, Refiner, RefineRules
@@ -546,6 +547,7 @@ async def open_api(settings: Settings) -> AsyncIterator[ApiServices]:
             rerankers=rerankers,
             default_reranker=RankedBy.MODEL if RankedBy.MODEL in rerankers else RankedBy.COVERAGE,
             sentences=SentenceMatcher(),
+            links=LinkFollower(names=documents, retriever=retriever),
             supports=make_supports(embedders),
             prompts=prompts,
         )

@@ -10,6 +10,11 @@ from core.text import question_terms, sentences, terms, weight
 from core.types import Passage, Query, Span
 
 
+UNRELATED = 0.15  # what a sentence without a word of the question is worth, beside the 1 of one with all
+AROUND = 0.4  # of what its neighbours are worth
+HEADING = 0.3  # of a word that stands in the heading and not in the sentence
+
+
 class KeepWhole:
     """Cuts nothing inside a passage; from the first one that does not fit on, passages are left out."""
 
@@ -25,7 +30,8 @@ class KeepWhole:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of the passage of this `rank`; its terms, and its weight (`core.text.weight`).
+    """A sentence of the passage of this `rank`; its terms, those of the heading it stands under, and its weight
+    (`core.text.weight`).
 
     `cosine` of it and the question where they were compared.
     """
@@ -33,6 +39,7 @@ class Sentence:
     rank: int
     span: Span  # document offsets
     terms: frozenset[str]
+    heading: frozenset[str]
     weight: float
     cosine: float | None
 
@@ -40,10 +47,11 @@ class Sentence:
 class SentenceCompressor:
     """Drops whole sentences, the least related ones first, until the passages fit; if they fit, none.
 
-    A sentence is worth the share of the question's terms in it and in its neighbours (half), rare terms counting more,
-    by the rank of its passage and for its length: two short sentences may tell more than a long one. Where a passage's
-    sentences were compared with the question (`Passage.near`), how near they are stands for the share. The constants
-    were measured (docs/benchmarks.md). Whole sentences keep citations exact and numbers with their words.
+    A sentence is worth the share of the question's terms in it, and (less) in its neighbours and the heading it stands
+    under, rare terms counting more, by the rank of its passage and for its length: two short sentences may tell more
+    than a long one. Where a passage's sentences were compared with the question (`Passage.near`), how near they are
+    stands for the share. The constants were measured (docs/benchmarks.md). Whole sentences keep citations exact and
+    numbers with their words.
     """
 
     async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
@@ -77,13 +85,14 @@ def cut(passages: Sequence[Passage], chosen: Iterable[Sentence], budget: float) 
 def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
     """The sentences of what is kept of the passage of this rank, in their order."""
     record = passage.record
+    heading = frozenset(terms(record.header))
     result = []
     for span in passage.spans or (Span(record.start, record.end),):
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
             result.append(
-                Sentence(rank, place, frozenset(terms(text)), weight(text), _cosine(place, passage))
+                Sentence(rank, place, frozenset(terms(text)), heading, weight(text), _cosine(place, passage))
             )
     return result
 
@@ -113,7 +122,9 @@ class _Relation:
     def of(self, sentence: Sentence) -> float:
         if sentence.cosine is not None:
             return (sentence.cosine - self.least) / self.range
-        return sum(each for term, each in self.rarity.items() if term in sentence.terms)
+        held = sum(each for term, each in self.rarity.items() if term in sentence.terms)
+        above = sum(each for term, each in self.rarity.items() if term in sentence.heading - sentence.terms)
+        return held + HEADING * above
 
 
 def _rarity(wanted: Sequence[str], among: Sequence[Sentence]) -> dict[str, float]:
@@ -130,7 +141,7 @@ def _worth(found: Sequence[Sentence], relation: _Relation) -> list[float]:
     result = []
     for i, sentence in enumerate(found):
         around = max(shares[max(i - 1, 0) : i] + shares[i + 1 : i + 2], default=0.0)
-        worth = 0.1 + shares[i] + around / 2
+        worth = UNRELATED + shares[i] + AROUND * around
         result.append(worth / (1 + 0.3 * sentence.rank) / (5 + sentence.weight) ** 0.3)
     return result
 

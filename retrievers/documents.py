@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.db import documents
-from core.db.documents import Live
+from core.db.documents import Live, Named
 from core.db.session import Database
 from core.types import ParsedDocument, Span
 from retrievers.base import Scope
@@ -42,6 +42,12 @@ class Documents(Protocol):
         ...
 
 
+class Names(Protocol):
+    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
+        """The scope's documents whose names stand in a folded text, `heads` being how they may begin."""
+        ...
+
+
 class StoredDocuments:
     """The documents in the database."""
 
@@ -57,6 +63,10 @@ class StoredDocuments:
             return await documents.in_other_language(
                 session, scope.kb_id, language, only=scope.document_ids, most=MOST_FOREIGN
             )
+
+    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
+        async with self._database.reading() as session:
+            return await documents.named_in(session, scope.kb_id, folded, heads, only=scope.document_ids)
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:

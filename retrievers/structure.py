@@ -21,6 +21,7 @@ class Structure:
     recursive: bool = False
     whole_document: bool = True
     fields: bool = True
+    links: bool = True
 
     @classmethod
     def chosen(cls, *choices: StructureChoice | Mapping[str, Any] | None) -> Self:
@@ -58,4 +59,9 @@ class StructureChoice(BaseModel):
     fields: bool | None = Field(
         None,
         description="Values of the knowledge base's `fields` that the question names become a filter. Default: true.",
+    )
+    links: bool | None = Field(
+        None,
+        description="Documents that the best passages name, by title or file name, join what was found: one may say "
+        "what another only mentions. Default: true.",
     )

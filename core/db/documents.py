@@ -6,11 +6,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, case, delete, exists, func, or_, select, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import (
+    HEAD,
     Document,
     DocumentGeneration,
     DocumentStatus,
@@ -22,6 +39,8 @@ from core.db.models import (
 )
 from core.errors import NotFound
 from core.types import Page, ParsedDocument, Section, Span
+
+MOST_ALIKE = 5000  # documents whose names begin with the same characters
 
 
 async def lock_content(session: AsyncSession, sha256: str) -> None:
@@ -182,6 +201,36 @@ async def in_other_language(
     if only is not None:
         query = query.where(Document.id.in_(only))
     return tuple((await session.execute(query.limit(most))).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A document that a text may name: what texts call it (folded, see `KNOWN_AS`), and its title or file name."""
+
+    id: str
+    known_as: str
+    title: str
+
+
+async def named_in(
+    session: AsyncSession, kb_id: str, folded: str, heads: Collection[str], *, only: Collection[str] | None
+) -> list[Named]:
+    """Documents that can be found (`only` these) whose `known_as` stands in the `folded` text, be it inside words.
+
+    `heads` are the stretches of the text that a name may begin with, of `HEAD` characters, or fewer where a name may
+    end. Of very many that begin alike, only `MOST_ALIKE` are looked at.
+    """
+    query = select(Document.id, Document.known_as, Document.title, Document.name).where(
+        Document.kb_id == kb_id,
+        Document.live_revision.is_not(None),
+        func.left(Document.known_as, literal_column(str(HEAD)))
+        == any_(bindparam("heads", list(heads), ARRAY(Text))),
+    )
+    if only is not None:
+        query = query.where(Document.id.in_(only))
+    alike = query.limit(MOST_ALIKE).subquery()
+    found = select(alike).where(func.strpos(folded, alike.c.known_as) > 0).order_by(alike.c.id)
+    return [Named(row.id, row.known_as, row.title or row.name) for row in await session.execute(found)]
 
 
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, MetaData, String, Text, func, text
+from sqlalchemy import Computed, ForeignKey, Index, MetaData, String, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import DateTime
@@ -66,6 +66,16 @@ class DocumentStatus(StrEnum):
     DELETING = "deleting"
 
 
+# What texts call a document: its title, or its file name without folder and ending; without a remark in brackets at
+# the end, in lower case, every run of blanks, hyphens and underscores as one blank. `retrievers.links` folds texts so.
+KNOWN_AS = (
+    "left(btrim(regexp_replace(regexp_replace(lower(normalize(coalesce(nullif(title, ''), "
+    "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), NFKC)), "
+    "'\\s*[(][^()]*[)]\\s*$', ''), '[-_\\s]+', ' ', 'g')), 101)"
+)
+HEAD = 6  # characters at the beginning of `known_as` by which documents are looked up
+
+
 class Document(Base):
     """What a user uploaded, once for each name in a knowledge base.
 
@@ -92,6 +102,7 @@ class Document(Base):
     summary: Mapped[str | None]
     attributes: Mapped[Json] = mapped_column(server_default=text("'{}'::jsonb"))
     source: Mapped[str | None]  # what keeps it up to date, and removes it: "folder:…", "source:ID"
+    known_as: Mapped[str] = mapped_column(Computed(KNOWN_AS, persisted=True), deferred=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
@@ -104,6 +115,12 @@ class Document(Base):
             "ix_documents_kb_id_language",
             "kb_id",
             "language",
+            postgresql_where=text("live_revision IS NOT NULL"),
+        ),
+        Index(
+            "ix_documents_kb_id_known_as",
+            "kb_id",
+            text(f'"left"(known_as, {HEAD})'),
             postgresql_where=text("live_revision IS NOT NULL"),
         ),
     )

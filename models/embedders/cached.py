@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DROPPED = 0.1  # of the vectors, when there are too many: the part that was unused for longest
+QUESTIONS = 32
 BUSY_S = 10.0  # longest wait for another process that writes
 
 
@@ -29,12 +31,14 @@ class CachedEmbedder:
 
     It holds about `max_mb` MiB at most; then those unused for longest go. Vectors are kept as they were (float32), so
     that a text has the same vector whether it was remembered or not. The file may be removed at any time. If it
-    cannot be used, that is logged, and everything is embedded anew. Questions are not remembered.
+    cannot be used, that is logged, and everything is embedded anew. The vectors of the last `QUESTIONS` questions are
+    kept in memory: the stages of an answer, and each of several knowledge bases, ask for the same one.
     """
 
     def __init__(self, inner: Embedder, path: Path, *, max_mb: int) -> None:
         self._inner = inner
         self._vectors = _Vectors(path, most_bytes=max_mb * 2**20)
+        self._questions: OrderedDict[str, NDArray[np.float32]] = OrderedDict()  # the last one used at the end
 
     @property
     def name(self) -> str:
@@ -51,7 +55,19 @@ class CachedEmbedder:
         return await self._inner.dimension()
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return await self._inner.embed_queries(texts)
+        known = {text: self._questions[text] for text in texts if text in self._questions}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing or not texts:
+            fresh = await self._inner.embed_queries(missing)
+            if not texts:
+                return fresh
+            known |= zip(missing, fresh, strict=True)
+        for text, vector in known.items():
+            self._questions[text] = vector
+            self._questions.move_to_end(text)
+        while len(self._questions) > QUESTIONS:
+            self._questions.popitem(last=False)
+        return np.stack([known[text] for text in texts])
 
     async def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         keys = [self._key(text) for text in texts]

@@ -1,6 +1,7 @@
 """From a question to a cited answer.
 
-rewrite → filter → refine → retrieve → sentences → rerank → select → expand → (judge → retrieve → …) → generate → cite
+rewrite → filter → refine → retrieve → sentences → rerank → links → select → expand → (judge → retrieve → …) →
+generate → cite
 
 The generator compresses and orders the passages and makes the prompts, as its answer mode needs them.
 Every stage is an object with one method; one that is off is an object that changes nothing. Each reports to the trace.
@@ -36,6 +37,7 @@ from rerankers.select import select
 from rerankers.sentences import SentenceMatcher, in_reach, shifted
 from retrievers.base import Mode, Retrieved, Retriever, Rewriter, Scope, Turn
 from retrievers.expand import Expander
+from retrievers.links import LinkFollower
 from retrievers.narrow import Narrower
 from retrievers.overview import OverviewRetriever
 from retrievers.refine import Refined, Refinement, Refiner, RefineRules, Search, Technique
@@ -157,6 +159,7 @@ class AnsweringPipeline:
         rerankers: Mapping[RankedBy, Reranker],
         default_reranker: RankedBy,
         sentences: SentenceMatcher,
+        links: LinkFollower,
         expander: Expander,
         supports: Mapping[str, SupportCheck],
         prompts: Prompts,
@@ -169,6 +172,7 @@ class AnsweringPipeline:
         self._rerankers = rerankers
         self._default_reranker = default_reranker
         self._sentences = sentences
+        self._links = links
         self._expander = expander
         self._supports = supports  # by embedder
         self._prompts = prompts
@@ -372,6 +376,7 @@ class AnsweringPipeline:
         with trace.stage("rerank", inputs=len(candidates)) as stage:
             ranked = await self._rerank(query, candidates, most, finding)
             stage.outputs = len(ranked)
+        ranked = await self._linked(query, ranked, candidates, finding)
         with trace.stage("select", inputs=len(ranked)) as stage:
             selected = select(ranked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
             stage.outputs = len(selected.passages)
@@ -395,6 +400,22 @@ class AnsweringPipeline:
                 return passages
             stage.outputs = sum(len(passage.near) for passage in measured)
         return measured
+
+    async def _linked(
+        self, query: Query, ranked: Sequence[Passage], candidates: Sequence[Passage], finding: _Finding
+    ) -> Sequence[Passage]:
+        """The ranking, with documents that its best passages name."""
+        if not finding.ask.structure.links:
+            return ranked
+        with finding.trace.stage("links", inputs=len(ranked)) as stage:
+            try:
+                followed = await self._links.followed(query, ranked, candidates, finding.scopes)
+            except (ModelError, Unavailable) as error:
+                finding.trace.degrade(f"links: {error.message}")
+                return ranked
+            stage.outputs = len(followed.passages)
+            stage.notes = {"named": followed.names}
+        return followed.passages
 
     async def _expand(self, finding: _Finding) -> None:
         """The passages that all rankings make together; those that stand for whole documents come first."""

@@ -492,7 +492,18 @@ def test_a_trace_tells_every_stage_with_its_counts(service: Running, kb: str) ->
     stages = {stage["stage"]: stage for stage in answer["trace"]}
     assert list(stages) == [
         # no prompt is made; there are Chinese documents, too, whose sentences are compared
-        *("rewrite", "retrieve", "sentences", "rerank", "select", "expand", "support", "generate", "cite"),
+        *(
+            "rewrite",
+            "retrieve",
+            "sentences",
+            "rerank",
+            "links",
+            "select",
+            "expand",
+            "support",
+            "generate",
+            "cite",
+        ),
     ]
     assert all(stage["milliseconds"] >= 0 for stage in stages.values())
     assert stages["rewrite"]["notes"]["searches"] == ["How many weeks is parental leave?"]

@@ -40,6 +40,7 @@ async def test_every_recipe_finds_the_documents_of_a_small_set(folder: Path) -> 
         "ours": False,
         "ours, no reranker": False,
         "ours, no sentences": False,
+        "ours, no links": False,
         "ours, no summary stage": False,
         "ours, strict": False,
     }
@@ -50,7 +51,17 @@ async def test_every_recipe_finds_the_documents_of_a_small_set(folder: Path) -> 
         assert line["index_s"] > 0
         if not line["peer"]:
             assert line["stage_ms"].keys() == {
-                *("embed", "retrieve", "sentences", "rerank", "select", "expand", "compress", "order")
+                *(
+                    "embed",
+                    "retrieve",
+                    "sentences",
+                    "rerank",
+                    "links",
+                    "select",
+                    "expand",
+                    "compress",
+                    "order",
+                )
             }
             assert line["tokens_half"] < line["tokens_sent"]
         json.dumps(line)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.embedders.cached import CachedEmbedder
+from models.embedders.cached import QUESTIONS, CachedEmbedder
 
 
 class FakeEmbedder:
@@ -55,12 +55,23 @@ async def test_a_text_is_embedded_once_also_after_a_restart(tmp_path: Path) -> N
     await again.close()
 
 
-async def test_questions_are_not_remembered(tmp_path: Path) -> None:
+async def test_questions_are_remembered_until_the_next_ones_and_never_as_passages(tmp_path: Path) -> None:
     inner = FakeEmbedder()
     embedder = CachedEmbedder(inner, tmp_path / "v", max_mb=10)
-    await embedder.embed_queries(["a"])
+    [[a], [b, again, c]] = [await embedder.embed_queries(texts) for texts in (["a"], ["b", "a", "c"])]
+    np.testing.assert_array_equal(a, again)
+    np.testing.assert_array_equal([b, c], await embedder.embed_queries(["b", "c"]))
     await embedder.embed_passages(["a"])
-    assert inner.asked == ["a", "a"]
+    assert inner.asked == ["a", "b", "c", "a"]
+    inner.asked.clear()
+    await embedder.embed_queries(["a"])  # used last, so it goes last
+    await embedder.embed_queries([f"question {n}" for n in range(QUESTIONS - 1)])
+    await embedder.embed_queries(["a", "b"])
+    assert len(inner.asked) == QUESTIONS
+    assert inner.asked[-1] == "b"
+    many = [f"more {n}" for n in range(2 * QUESTIONS)]
+    assert (await embedder.embed_queries(many)).shape == (2 * QUESTIONS, 8)
+    assert (await embedder.embed_queries([])).shape == (0, 8)
     await embedder.close()
 
 

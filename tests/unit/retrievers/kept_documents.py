@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.db.documents import Live
+from core.db.documents import Live, Named
+from core.db.models import HEAD
 from core.text import language as language_of
 from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
@@ -17,6 +18,7 @@ from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from retrievers.base import Scope
 from retrievers.documents import Place
+from retrievers.links import folded as fold
 from stores.live import LiveStores
 from stores.memory import MemoryStore
 
@@ -34,6 +36,14 @@ class KeptDocuments:
     async def foreign(self, scope: Scope, language: str) -> tuple[str, ...]:
         searched = self._documents if scope.document_ids is None else scope.document_ids
         return tuple(i for i in searched if language_of(self._documents[i].text) != language)
+
+    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
+        searched = self._documents if scope.document_ids is None else scope.document_ids
+        titles = {i: self._documents[i].title or i for i in searched}
+        called = {i: fold(title.partition(" (")[0]) for i, title in titles.items()}
+        return [
+            Named(i, name, titles[i]) for i, name in called.items() if name[:HEAD] in heads and name in folded
+        ]
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         return [
