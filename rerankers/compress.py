@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from core.text import question_terms, sentences, terms, weight
 from core.types import Passage, Query, Span
 
-
 UNRELATED = 0.15  # what a sentence without a word of the question is worth, beside the 1 of one with all
 AROUND = 0.4  # of what its neighbours are worth
 HEADING = 0.3  # of a word that stands in the heading and not in the sentence
