@@ -6,8 +6,9 @@ As a union it never loses what a flat search finds; the strict mode is for huge 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import nlargest
 
 from core.db.documents import Live
@@ -22,6 +23,7 @@ from retrievers.documents import Documents
 from stores.filters import And, Eq, Filter, Gte, In, Lte, Or
 
 MOST_SECTIONS = 20  # chosen by a recursive search
+WIDER = 2  # times as many hits are looked at for those inside the chosen documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class _Section:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Chosen:
     """What the summary stage chose: documents with their scores in [0, 1], and (recursive) sections of them.
 
@@ -58,7 +60,7 @@ class _Chosen:
     sections: tuple[_Section, ...] = ()
     everything: bool = False
 
-    @property
+    @cached_property
     def whole(self) -> dict[str, float]:
         """The chosen documents of which no section is chosen."""
         parted = {section.document_id for section in self.sections}
@@ -68,6 +70,9 @@ class _Chosen:
     def where(self) -> Filter:
         whole = In("document_id", tuple(self.whole))
         return Or((whole, *(section.where for section in self.sections))) if self.sections else whole
+
+    def holds(self, chunk: Record) -> bool:
+        return chunk.document_id in self.whole or any(section.holds(chunk) for section in self.sections)
 
     def score(self, chunk: Record) -> float:
         inside = [section.score for section in self.sections if section.holds(chunk)]
@@ -214,20 +219,25 @@ class TwoStageRetriever:
         In a small knowledge base that is the same, and one search does.
         """
         index, store = scope.index(IndexKind.CHUNKS), scope.store
+
+        async def dense(k: int, where: Filter | None) -> list[Hit]:
+            return await store.search_dense(index, vector, k=k, where=where)
+
+        async def lexical(k: int, where: Filter | None) -> list[Hit]:
+            return await store.search_text(index, words, k=k, where=where)
+
         everywhere = within(scope.document_ids)
-        searches: list[Filter | None] = []
-        if mode != Mode.STRICT:
-            searches.append(everywhere)
-        if mode == Mode.STRICT or (mode == Mode.UNION and not chosen.everything):
-            inside = chosen.where
-            searches.append(And((inside, everywhere)) if everywhere else inside)
-        dense = await asyncio.gather(
-            *(store.search_dense(index, vector, k=pool, where=where) for where in searches)
-        )
-        lexical = await asyncio.gather(
-            *(store.search_text(index, words, k=pool, where=where) for where in searches)
-        )
-        return [h for hits in dense for h in hits], [h for hits in lexical for h in hits]
+        if mode == Mode.FLAT or (mode == Mode.UNION and chosen.everything):
+            found = await asyncio.gather(*(search(pool, everywhere) for search in (dense, lexical)))
+            return found[0], found[1]
+        inside = And((chosen.where, everywhere)) if everywhere else chosen.where
+        if mode == Mode.STRICT:
+            found = await asyncio.gather(*(search(pool, inside) for search in (dense, lexical)))
+        else:
+            found = await asyncio.gather(
+                *(_in_both(search, everywhere, inside, chosen, pool) for search in (dense, lexical))
+            )
+        return found[0], found[1]
 
     async def _find_foreign(self, text: str, vector: Vector, scope: Scope, dense: Iterable[Hit]) -> list[Hit]:
         """The nearest chunks of documents in another language, where those in the question's crowd them out."""
@@ -252,6 +262,24 @@ class TwoStageRetriever:
             )
             scores |= {hit.record.id: hit.score for hit in hits}
         return {record.id: scores.get(record.id, 0.0) for record in records}
+
+
+async def _in_both(
+    search: Callable[[int, Filter | None], Awaitable[list[Hit]]],
+    everywhere: Filter | None,
+    inside: Filter,
+    chosen: _Chosen,
+    pool: int,
+) -> list[Hit]:
+    """The best `pool` hits everywhere, and the best inside what was chosen.
+
+    Mostly the latter are among the best hits everywhere, and a search among few is dear.
+    """
+    found = await search(WIDER * pool, everywhere)
+    held = [hit for hit in found if chosen.holds(hit.record)][:pool]
+    if len(held) < pool and len(found) == WIDER * pool:
+        held = await search(pool, inside)
+    return [*found[:pool], *held]
 
 
 async def _vectors(query: Query, embedder: Embedder) -> Sequence[Vector]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from kept_documents import KeptDocuments, indexed
 
+from core.text import question_terms
 from core.types import (
     EmbeddedRecord,
     Hit,
@@ -24,7 +25,7 @@ from ingest.chunkers.base import Chunking
 from models.embedders.bundled import BundledEmbedder
 from retrievers.base import Mode, Scope
 from retrievers.two_stage import TwoStageRetriever
-from stores.filters import Filter
+from stores.filters import Eq, Filter
 from stores.memory import MemoryStore
 
 SUBJECTS = {
@@ -115,24 +116,50 @@ class Counting(MemoryStore):
         return await super().search_text(index, terms, k=k, where=where)
 
 
-@pytest.mark.parametrize(("chosen", "searches"), [(1, 2), (2, 1)])
-async def test_where_all_documents_are_chosen_one_search_does(
-    found_in: tuple[Scope, KeptDocuments, BundledEmbedder], chosen: int, searches: int
-) -> None:
-    scope, kept, embedder = found_in
+async def counting(scope: Scope, embedder: BundledEmbedder) -> tuple[Scope, Counting]:
+    """The same indexes in a store that counts; every chunk holds the word "fire", one more of it than the last."""
     store = Counting()
     for kind in (IndexKind.CHUNKS, IndexKind.SUMMARIES):
         await store.ensure_index(scope.index(kind), dim=await embedder.dimension())
-        records = [
-            EmbeddedRecord(r, vector, ("fire",)) for r, vector in await scope.store.scan(scope.index(kind))
-        ]
+        found = await scope.store.scan(scope.index(kind))
+        records = [EmbeddedRecord(r, vector, ("fire",) * (n + 1)) for n, (r, vector) in enumerate(found)]
         await store.upsert(scope.index(kind), records)
-    retriever = TwoStageRetriever(documents=kept, chosen=chosen)
-    counted = Scope(scope.kb_id, scope.generation, store, embedder)
-    found = await retriever.retrieve(Query(FIRE, (FIRE,)), counted, mode=Mode.UNION, pool=40)
-    assert len(store.filters) == searches
-    assert store.filters[0] is None
+    return Scope(scope.kb_id, scope.generation, store, embedder), store
+
+
+async def test_where_all_documents_are_chosen_one_search_does(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    scope, store = await counting(found_in[0], found_in[2])
+    retriever = TwoStageRetriever(documents=found_in[1], chosen=2)
+    found = await retriever.retrieve(Query(FIRE, (FIRE,)), scope, mode=Mode.UNION, pool=40)
+    assert store.filters == [None]
     assert {p.record.document_id for p in found.passages} == {"manual", "menu"}
+
+
+async def test_the_chosen_document_is_searched_apart_only_where_others_crowd_it_out(
+    found_in: tuple[Scope, KeptDocuments, BundledEmbedder],
+) -> None:
+    """The candidates are those of both searches either way."""
+    scope, store = await counting(found_in[0], found_in[2])
+    retriever = TwoStageRetriever(documents=found_in[1], chosen=1)
+    index, searches = scope.index(IndexKind.CHUNKS), set()
+    for question, inside in ((FIRE, "manual"), ("Does the canteen offer soup on Mondays while there is a fire?", "menu")):
+        [vector] = await scope.embedder.embed_queries([question])
+        for pool in (1, 2, 3, 5, 8, 20):
+            found = await retriever.retrieve(Query(question, (question,)), scope, mode=Mode.UNION, pool=pool)
+            searches.add(len(store.filters))
+            store.filters.clear()
+            expected = set()
+            for where in (None, Eq("document_id", inside)):
+                words = question_terms(question)
+                expected |= {
+                    h.record.id for h in await store.search_dense(index, vector, k=pool, where=where)
+                }
+                expected |= {h.record.id for h in await store.search_text(index, words, k=pool, where=where)}
+            assert found.notes["candidates"] == len(expected)
+            store.filters.clear()
+    assert searches == {1, 2}
 
 
 class Replacing(MemoryStore):
