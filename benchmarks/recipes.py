@@ -221,7 +221,10 @@ class Service:
             ranked = await (reranker or CoverageReranker()).rerank(query, candidates, top_k=pool)
         if links:
             with trace.stage("links", inputs=len(ranked)):
-                ranked = (await self._links.followed(query, ranked, candidates, [scope])).passages
+                followed = await self._links.followed(
+                    query, ranked, candidates, [scope], top_k=self._settings.retrieval.top_k
+                )
+                ranked = followed.passages
         return ranked[:top_k]
 
     async def overview(self, question: str, *, kb: str = KB) -> list[Passage]:

@@ -17,7 +17,6 @@ from core.types import Span
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 _CJK_CHARACTER = re.compile(f"[{CJK}]")
 _CJK_RUN = re.compile(f"[{CJK}]+")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _PAIR = re.compile(f"[{CJK}]{{2}}")
 _TOKEN = re.compile(rf"[{CJK}]+|\d+(?:[.,:/-]\d+)+|[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?")
 _NUMBER_PARTS = re.compile(r"\d+")
@@ -114,7 +113,9 @@ def is_cjk(text: str) -> bool:
     A Chinese character says about as much as half an English word, hence the weight of 2.
     """
     cjk = 0 if text.isascii() else len(text) - len(_CJK_RUN.sub("", text))
-    return cjk > 0 and 2 * cjk >= sum(map(len, _LETTERS.findall(text))) - cjk
+    if cjk == 0 or 3 * cjk >= len(text):  # all else could be letters
+        return cjk > 0
+    return 3 * cjk >= sum(map(str.isalpha, text))
 
 
 def language(text: str) -> str:

@@ -122,8 +122,8 @@ class _Relation:
         if sentence.cosine is not None:
             return (sentence.cosine - self.least) / self.range
         held = sum(each for term, each in self.rarity.items() if term in sentence.terms)
-        above = sum(each for term, each in self.rarity.items() if term in sentence.heading - sentence.terms)
-        return held + HEADING * above
+        above = sentence.heading - sentence.terms
+        return held + HEADING * sum(each for term, each in self.rarity.items() if term in above)
 
 
 def _rarity(wanted: Sequence[str], among: Sequence[Sentence]) -> dict[str, float]:

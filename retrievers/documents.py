@@ -43,8 +43,12 @@ class Documents(Protocol):
 
 
 class Names(Protocol):
-    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
-        """The scope's documents whose names stand in a folded text, `heads` being how they may begin."""
+    async def named(
+        self, scope: Scope, folded: str, heads: Collection[str], files: Collection[str]
+    ) -> list[Named]:
+        """The scope's documents whose names stand in a folded text, `heads` being how they may begin, or whose file
+        names these are; the longest names first.
+        """
         ...
 
 
@@ -64,9 +68,13 @@ class StoredDocuments:
                 session, scope.kb_id, language, only=scope.document_ids, most=MOST_FOREIGN
             )
 
-    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
+    async def named(
+        self, scope: Scope, folded: str, heads: Collection[str], files: Collection[str]
+    ) -> list[Named]:
         async with self._database.reading() as session:
-            return await documents.named_in(session, scope.kb_id, folded, heads, only=scope.document_ids)
+            return await documents.named_in(
+                session, scope.kb_id, folded, heads, files, only=scope.document_ids
+            )
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         if not places:

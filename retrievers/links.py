@@ -8,14 +8,17 @@ reading documents takes no model and no longer.
 
 from __future__ import annotations
 
+import asyncio
+import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from core.db.documents import Named
-from core.db.models import HEAD
+from core.db.models import CJK_HEAD, HEAD, NAME_MARKS, NAME_TRIMMED
 from core.text import CJK, STOP_WORDS
 from core.types import Passage, Query
 from retrievers.base import Mode, Retriever, Scope
@@ -24,23 +27,30 @@ from retrievers.documents import Names
 NAMING = 3  # passages, the best ones, that are read for names
 MOST_TEXT = 2000  # characters of each
 FOLLOWED = 2  # documents that one passage brings
-MOST = 3  # that all of them bring
-FETCHED = 4  # chunks for each document that no candidate is from
+SHARE, MOST = 3, 3  # that all of them bring: one for every three passages that are asked for, three at most
+FETCHED = 4  # chunks of a document that no candidate is from, of which the best one is taken
 SAME_NAME = 2  # documents: what more are called names none of them
 # A name that a larger share of the candidates (and more than a few) hold is a word of the subject, such as "report".
 COMMON, FEW = 0.25, 3
 LEAST, LEAST_CJK = 3, 2  # characters of a name
 
 _GAP = re.compile(r"[-_\s]+")
-_REMARK = re.compile(r"\s*[(][^()]*[)]\s*$")
-_LETTER = rf"[^\W{CJK}]"  # of a word; Chinese has no gaps between words
-_START = re.compile(rf"(?<!{_LETTER}){_LETTER}|[{CJK}]")
+_CJK_GAP = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")  # a line break
+_MARKS = str.maketrans(*NAME_MARKS)
+_REMARK = re.compile(r"(?<=.)\s*[(\[][^\[\]()]*[)\]]\s*$")
+_PREFIX = re.compile(r"^(the|an?|\d{1,2}[.)]?)[-_\s]+(?=.)", re.I)
+_FILE = re.compile(r"[^\s()<>\[\]{}\"'`,;:|，。；：、（）《》「」]+\.[A-Za-z][A-Za-z0-9]{1,4}(?![A-Za-z0-9])")
+_LETTER = re.compile(rf"[^\W{CJK}]")  # of a word; Chinese has no gaps between words
+_START = re.compile(rf"(?<![^\W{CJK}])[^\W{CJK}]|[{CJK}]")
 _CJK = re.compile(f"[{CJK}]")
+_QUOTES = frozenset(("《》", "〈〉", "「」", "『』", "【】", '""', "''", "[]", "**", "``"))
+_BEGINS_SENTENCE = re.compile(r"(?:^|[.!?。！？:;：；\n]|^[-*#>\d.]+)[\s\"'*#(>-]*$")
+_TAKEN = "\x1f"  # stands for a longer name, so that a shorter one is not found in it
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A ranking with the passages of named documents in their places, and the file names of those that moved."""
+    """A ranking with the passages of named documents in their places, and the file names of those documents."""
 
     passages: list[Passage]
     names: list[str]
@@ -48,26 +58,55 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """A passage that is read for names: its text as it is (NFKC), and folded."""
+    """A passage that is read for names: its text as it is (but for NFKC and marks), folded, and the files in it."""
 
     passage: Passage
     text: str
     folded: str
+    files: frozenset[str]
 
     @classmethod
     def of(cls, passage: Passage) -> _Naming:
-        text = unicodedata.normalize("NFKC", passage.record.text[:MOST_TEXT])
-        return cls(passage, text, folded(text))
+        raw = passage.record.text[:MOST_TEXT]
+        own = folded(passage.record.header.partition("\n")[0].partition(" > ")[0]).strip(NAME_TRIMMED)
+        beside = posixpath.dirname(passage.document_name)
+        files = {path for file in _FILE.findall(raw) for path in (file, posixpath.join(beside, file))}
+        text = folded(raw)
+        return cls(
+            passage,
+            _plain(raw),
+            text.replace(own, _TAKEN) if own else text,
+            frozenset(map(posixpath.normpath, files)),
+        )
 
-    def names(self, document: Named) -> bool:
-        """Whether it names the document, which is another than its own."""
-        record, name = self.passage.record, document.known_as
-        if document.id == record.document_id or name in STOP_WORDS or name in folded(record.header):
+    def named(self, documents: Sequence[Named]) -> list[str]:
+        """Ids of those of the documents (the longest names first) that it names, but for its own."""
+        text, result = self.folded, list[str]()
+        for name, same in groupby(documents, lambda document: document.known_as):
+            found = [d.id for d in same if d.name in self.files or self._names(d, text)]
+            if found:
+                text = text.replace(name, _TAKEN)
+            result += found
+        return [document_id for document_id in result if document_id != self.passage.record.document_id]
+
+    def _names(self, document: Named, text: str) -> bool:
+        name = document.known_as
+        if not _stands_in(name, text):
             return False
-        word = _REMARK.sub("", unicodedata.normalize("NFKC", document.title))
-        if " " not in name and word != name and word.lower() == name:
-            return _stands_in(word, self.text)  # "Young" is a town, "young" is not
-        return _stands_in(name, self.folded)
+        return _is_phrase(name) or _is_quoted(name, text) or self._holds_as_written(document.title or "")
+
+    def _holds_as_written(self, title: str) -> bool:
+        """Whether a title of one word stands in the text as one: with its capital letters ("Young" is a town, "young"
+        is not), and not only where any word has one, at the beginning of a sentence.
+        """
+        word = _PREFIX.sub("", _REMARK.sub("", _plain(title)).strip(NAME_TRIMMED))
+        if word == word.lower():
+            return False
+        only_first = word[1:] == word[1:].lower()
+        return any(
+            not (only_first and _BEGINS_SENTENCE.search(self.text, max(0, place - 20), place))
+            for place, _ in _places(word, self.text)
+        )
 
 
 class LinkFollower:
@@ -78,72 +117,117 @@ class LinkFollower:
         self._retriever = retriever
 
     async def followed(
-        self, query: Query, ranked: Sequence[Passage], candidates: Sequence[Passage], scopes: Sequence[Scope]
+        self,
+        query: Query,
+        ranked: Sequence[Passage],
+        candidates: Sequence[Passage],
+        scopes: Sequence[Scope],
+        *,
+        top_k: int,
     ) -> Followed:
-        """`ranked` (best first), behind each of the best passages the best ones of documents that it names.
+        """`ranked` (best first), behind each of the best passages the best ones of documents that it names; as many as
+        suit the `top_k` passages that go on.
 
         A document that ranks higher stays there. What moves up gets the score of the passage that names it. Raises what
         the retriever does.
         """
+        if top_k < SHARE:
+            return Followed(list(ranked), [])
         ids = {passage.record.id for passage in ranked}
         known = [*ranked, *(passage for passage in candidates if passage.record.id not in ids)]
-        links: dict[str, list[Passage]] = {}
-        for scope in scopes:
-            naming = [_Naming.of(passage) for passage in ranked[:NAMING] if passage.kb == scope.kb_name]
-            if naming:
-                links |= await self._links(query, naming, known, scope)
-        return _in_their_places(ranked, links)
-
-    async def _links(
-        self, query: Query, naming: Sequence[_Naming], known: Sequence[Passage], scope: Scope
-    ) -> dict[str, list[Passage]]:
-        """For the id of each of the `naming` passages the best passages of the documents that it names, best first."""
-        text = "\n".join(each.folded for each in naming)
-        named = _telling(await self._names.named(scope, text, heads(text)), known)
-        named_by = {each.passage.record.id: [n.id for n in named if each.names(n)] for each in naming}
-        wanted = {document_id for ids in named_by.values() for document_id in ids}
-        best: dict[str, Passage] = {}
+        best: dict[str, Passage] = {}  # of each document
         for passage in known:
             best.setdefault(passage.record.document_id, passage)
-        if missing := tuple(sorted(wanted - best.keys())):
-            for passage in await self._fetched(query, missing, scope):
-                best.setdefault(passage.record.document_id, passage)
-        place = {document_id: number for number, document_id in enumerate(best)}
-        return {
-            record_id: [best[i] for i in sorted(best.keys() & set(ids), key=place.__getitem__)]
-            for record_id, ids in named_by.items()
-        }
+        named: dict[str, list[str]] = {}  # documents by the id of the passage that names them
+        where: dict[str, Scope] = {}
+        for scope in scopes:
+            naming = [_Naming.of(passage) for passage in ranked[:NAMING] if passage.kb == scope.kb_name]
+            found = await self._named(naming, known, scope)
+            named |= found
+            where |= {document_id: scope for ids_of_one in found.values() for document_id in ids_of_one}
+        brought = _brought(ranked, named, list(best), most=min(top_k // SHARE, MOST))
+        missing = [i for ids_of_one in brought.values() for i in ids_of_one if i not in best]
+        for passages in await asyncio.gather(*(self._fetched(query, i, where[i]) for i in missing)):
+            best |= {passage.record.document_id: passage for passage in passages[:1]}
+        return _in_their_places(
+            ranked, {r: [best[i] for i in of_one if i in best] for r, of_one in brought.items()}
+        )
 
-    async def _fetched(
-        self, query: Query, document_ids: tuple[str, ...], scope: Scope
-    ) -> tuple[Passage, ...]:
-        """The best chunks of the documents."""
-        question, inside = Query(query.text, (query.standalone,)), replace(scope, document_ids=document_ids)
-        pool = FETCHED * len(document_ids)
-        return (await self._retriever.retrieve(question, inside, mode=Mode.FLAT, pool=pool)).passages
+    async def _named(
+        self, naming: Sequence[_Naming], known: Sequence[Passage], scope: Scope
+    ) -> dict[str, list[str]]:
+        """The documents that each of the `naming` passages names, by its record id."""
+        if not naming:
+            return {}
+        text = "\n".join(each.folded for each in naming)
+        begins = sorted({head for each in naming for head in heads(each.folded)})
+        files = sorted({file for each in naming for file in each.files})
+        documents = _telling(await self._names.named(scope, text, begins, files), known)
+        return {each.passage.record.id: each.named(documents) for each in naming}
+
+    async def _fetched(self, query: Query, document_id: str, scope: Scope) -> tuple[Passage, ...]:
+        """The best chunks of the document."""
+        question = Query(query.text, (query.standalone,))
+        inside = replace(scope, document_ids=(document_id,))
+        return (await self._retriever.retrieve(question, inside, mode=Mode.FLAT, pool=FETCHED)).passages
 
 
 def folded(text: str) -> str:
     """The text as `core.db.models.KNOWN_AS` makes names."""
-    return _GAP.sub(" ", unicodedata.normalize("NFKC", text).lower())
+    return _CJK_GAP.sub("", _GAP.sub(" ", _plain(text).lower()))
 
 
-def heads(text: str) -> list[str]:
-    """The beginnings of all names that may stand in the folded text: up to `HEAD` characters from the first letter of a
-    word, or from any Chinese character, on.
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).translate(_MARKS)
+
+
+def heads(text: str) -> set[str]:
+    """The beginnings of all names that may stand in the folded text, as `core.db.models.NAME_HEAD` has them: from the
+    first letter of a word or from any Chinese character on, of a shorter name all.
     """
     found = set[str]()
-    for start in _START.finditer(text):
-        least = LEAST_CJK if _CJK.match(start[0]) else LEAST
-        found |= {text[start.start() : start.start() + size] for size in range(least, HEAD + 1)}
-    return sorted(found)
+    for match in _START.finditer(text):
+        start, cjk = match.start(), _CJK.match(match[0])
+        least, longest = (LEAST_CJK, CJK_HEAD) if cjk else (LEAST, HEAD)
+        ends = range(start + least, min(start + longest, len(text)) + 1)
+        found |= {
+            text[start:end]
+            for end in ends
+            if end == start + longest or not _joined(text[end - 1], text[end : end + 1])
+        }
+    return found
+
+
+def _joined(one: str, next_one: str) -> bool:
+    """Whether two characters that stand side by side are of the same word ("" is none)."""
+    return bool(_LETTER.match(one) and _LETTER.match(next_one))
+
+
+def _places(name: str, text: str) -> Iterator[tuple[int, str]]:
+    """Where the name stands in the text, not as a part of a longer word; with the characters before and behind it."""
+    start = text.find(name) if name else -1
+    while start >= 0:
+        end = start + len(name)
+        before, behind = text[max(start - 1, 0) : start], text[end : end + 1]
+        if not _joined(before, name[0]) and not _joined(name[-1], behind):
+            yield start, before + behind
+        start = text.find(name, start + 1)
 
 
 def _stands_in(name: str, text: str) -> bool:
-    """Whether the name stands in the text, not as a part of a longer word."""
-    before = f"(?<!{_LETTER})" if re.match(_LETTER, name) else ""
-    behind = f"(?!{_LETTER})" if re.search(f"{_LETTER}$", name) else ""
-    return re.search(before + re.escape(name) + behind, text) is not None
+    return any(True for _ in _places(name, text))
+
+
+def _is_quoted(name: str, text: str) -> bool:
+    return any(around in _QUOTES for _, around in _places(name, text))
+
+
+def _is_phrase(name: str) -> bool:
+    """Whether the name says enough to be a name wherever it stands: two words that mean something, or four Chinese
+    characters. "Report", "set up" and 合同 stand in many texts.
+    """
+    words = [w for w in _CJK.sub(" ", name).split() if len(w) > 2 and not w.isdigit() and w not in STOP_WORDS]
+    return len(words) + len(_CJK.findall(name)) / 2 >= 2
 
 
 def _telling(named: Sequence[Named], known: Sequence[Passage]) -> list[Named]:
@@ -153,24 +237,35 @@ def _telling(named: Sequence[Named], known: Sequence[Passage]) -> list[Named]:
     called = Counter(each.known_as for each in named)
     texts = [(passage.record.document_id, folded(passage.record.text)) for passage in known]
     most = max(FEW, COMMON * len(known))
-    return [
-        each
-        for each in named
-        if called[each.known_as] <= SAME_NAME
-        and sum(each.id != document_id and each.known_as in text for document_id, text in texts) <= most
-    ]
+
+    def holding(each: Named) -> int:
+        return sum(each.id != document_id and _stands_in(each.known_as, text) for document_id, text in texts)
+
+    return [each for each in named if called[each.known_as] <= SAME_NAME and holding(each) <= most]
 
 
-def _in_their_places(ranked: Sequence[Passage], links: Mapping[str, Sequence[Passage]]) -> Followed:
+def _brought(
+    ranked: Sequence[Passage], named: Mapping[str, Sequence[str]], known: Sequence[str], *, most: int
+) -> dict[str, list[str]]:
+    """The documents that each passage brings, by its record id: those it names and that do not rank higher, at most
+    `FOLLOWED` each and `most` in all, those first whose own best passage is `known` to be better.
+    """
+    place = {document_id: number for number, document_id in enumerate(known)}
+    above = set[str]()
+    brought: dict[str, list[str]] = {}
+    for passage in ranked[:NAMING]:
+        above.add(passage.record.document_id)
+        new = [i for i in named.get(passage.record.id, ()) if i not in above]
+        chosen = sorted(new, key=lambda i: place.get(i, len(place)))[: min(FOLLOWED, most)]
+        brought[passage.record.id] = chosen
+        above.update(chosen)
+        most -= len(chosen)
+    return brought
+
+
+def _in_their_places(ranked: Sequence[Passage], brought: Mapping[str, Sequence[Passage]]) -> Followed:
     result: dict[str, Passage] = {}
-    there = set[str]()  # documents
-    moved: list[Passage] = []
     for passage in ranked:
         result.setdefault(passage.record.id, passage)
-        there.add(passage.record.document_id)
-        new = [p for p in links.get(passage.record.id, ()) if p.record.document_id not in there]
-        for brought in new[: min(FOLLOWED, MOST - len(moved))]:
-            result[brought.record.id] = brought.with_score(passage.score)
-            there.add(brought.record.document_id)
-            moved.append(brought)
-    return Followed(list(result.values()), [passage.document_name for passage in moved])
+        result |= {b.record.id: b.with_score(passage.score) for b in brought.get(passage.record.id, ())}
+    return Followed(list(result.values()), [b.document_name for of_one in brought.values() for b in of_one])

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.models import (
-    HEAD,
+    NAME_HEAD,
     Document,
     DocumentGeneration,
     DocumentStatus,
@@ -40,7 +40,7 @@ from core.db.models import (
 from core.errors import NotFound
 from core.types import Page, ParsedDocument, Section, Span
 
-MOST_ALIKE = 5000  # documents whose names begin with the same characters
+MOST_NAMED = 100  # documents that a text names
 
 
 async def lock_content(session: AsyncSession, sha256: str) -> None:
@@ -199,38 +199,54 @@ async def in_other_language(
         Document.language == ("en" if language == "zh" else "zh"),
     )
     if only is not None:
-        query = query.where(Document.id.in_(only))
+        query = query.where(Document.id == _any_of("only", only))
     return tuple((await session.execute(query.limit(most))).scalars())
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A document that a text may name: what texts call it (folded, see `KNOWN_AS`), and its title or file name."""
+    """A document that a text may name: what texts call it (folded, see `KNOWN_AS`), its title and its file name."""
 
     id: str
     known_as: str
-    title: str
+    title: str | None
+    name: str
 
 
 async def named_in(
-    session: AsyncSession, kb_id: str, folded: str, heads: Collection[str], *, only: Collection[str] | None
+    session: AsyncSession,
+    kb_id: str,
+    folded: str,
+    heads: Collection[str],
+    files: Collection[str],
+    *,
+    only: Collection[str] | None,
 ) -> list[Named]:
-    """Documents that can be found (`only` these) whose `known_as` stands in the `folded` text, be it inside words.
+    """Documents that can be found (`only` these) whose `known_as` stands in the `folded` text, be it inside words, or
+    whose file name is among the `files`: at most `MOST_NAMED`, the longest names first.
 
-    `heads` are the stretches of the text that a name may begin with, of `HEAD` characters, or fewer where a name may
-    end. Of very many that begin alike, only `MOST_ALIKE` are looked at.
+    `heads`: what a name in the text may begin with, as `NAME_HEAD` has it.
     """
-    query = select(Document.id, Document.known_as, Document.title, Document.name).where(
+    begins_and_stands = and_(
+        literal_column(NAME_HEAD) == _any_of("heads", heads), func.strpos(folded, Document.known_as) > 0
+    )
+    title = func.left(func.nullif(func.btrim(Document.title), ""), 200)
+    query = select(Document.id, Document.known_as, title.label("title"), Document.name).where(
         Document.kb_id == kb_id,
         Document.live_revision.is_not(None),
-        func.left(Document.known_as, literal_column(str(HEAD)))
-        == any_(bindparam("heads", list(heads), ARRAY(Text))),
+        or_(begins_and_stands, Document.name == _any_of("files", files)) if files else begins_and_stands,
     )
     if only is not None:
-        query = query.where(Document.id.in_(only))
-    alike = query.limit(MOST_ALIKE).subquery()
-    found = select(alike).where(func.strpos(folded, alike.c.known_as) > 0).order_by(alike.c.id)
-    return [Named(row.id, row.known_as, row.title or row.name) for row in await session.execute(found)]
+        query = query.where(Document.id == _any_of("only", only))
+    query = query.order_by(func.length(Document.known_as).desc(), Document.known_as, Document.id).limit(
+        MOST_NAMED
+    )
+    return [Named(row.id, row.known_as, row.title, row.name) for row in await session.execute(query)]
+
+
+def _any_of(name: str, values: Collection[str]) -> ColumnElement[Any]:
+    """One parameter for all of them: a statement takes 65,535 at most."""
+    return any_(bindparam(name, list(values), ARRAY(Text)))
 
 
 async def put_text(session: AsyncSession, document_id: str, revision: str, parsed: ParsedDocument) -> None:

@@ -66,14 +66,32 @@ class DocumentStatus(StrEnum):
     DELETING = "deleting"
 
 
+# What a name neither begins nor ends with, and how quotation marks and dashes are written.
+NAME_TRIMMED = " \"'`.,:;!?()[]{}<>*#~¿¡·〈〉《》「」『』【】"
+NAME_MARKS = ("‘’“”–—", "''\"\"--")
+_TRIMMED, _MARKS, _PLAIN = (text.replace("'", "''") for text in (NAME_TRIMMED, *NAME_MARKS))
 # What texts call a document: its title, or its file name without folder and ending; without a remark in brackets at
-# the end, in lower case, every run of blanks, hyphens and underscores as one blank. `retrievers.links` folds texts so.
+# the end, and an article or a small number at the beginning; in lower case, every run of blanks, hyphens and
+# underscores as one blank; of a longer one what 200 characters make. `retrievers.links` folds texts in the same way.
 KNOWN_AS = (
-    "left(btrim(regexp_replace(regexp_replace(lower(normalize(coalesce(nullif(title, ''), "
-    "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), NFKC)), "
-    "'\\s*[(][^()]*[)]\\s*$', ''), '[-_\\s]+', ' ', 'g')), 101)"
+    "regexp_replace(btrim(regexp_replace(regexp_replace(translate(lower(normalize(left("
+    "coalesce(nullif(btrim(title), ''), regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
+    f"'{_MARKS}', '{_PLAIN}'), "
+    r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
+    f"'{_TRIMMED}'), "
+    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', '')"
 )
-HEAD = 6  # characters at the beginning of `known_as` by which documents are looked up
+HEAD, CJK_HEAD = (
+    12,
+    4,
+)  # characters of a name by which it is looked up; the latter of one that begins in Chinese
+# As PostgreSQL writes it: the schema is compared with this.
+NAME_HEAD = f"""\
+"left"(known_as,
+CASE
+    WHEN ascii(known_as) >= 12352 THEN {CJK_HEAD}
+    ELSE {HEAD}
+END)"""
 
 
 class Document(Base):
@@ -120,7 +138,7 @@ class Document(Base):
         Index(
             "ix_documents_kb_id_known_as",
             "kb_id",
-            text(f'"left"(known_as, {HEAD})'),
+            text(NAME_HEAD),
             postgresql_where=text("live_revision IS NOT NULL"),
         ),
     )

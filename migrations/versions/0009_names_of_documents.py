@@ -10,11 +10,24 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
+NAME_TRIMMED = " \"'`.,:;!?()[]{}<>*#~¿¡·〈〉《》「」『』【】"
+NAME_MARKS = ("‘’“”–—", "''\"\"--")
+_TRIMMED, _MARKS, _PLAIN = (text.replace("'", "''") for text in (NAME_TRIMMED, *NAME_MARKS))
 KNOWN_AS = (
-    "left(btrim(regexp_replace(regexp_replace(lower(normalize(coalesce(nullif(title, ''), "
-    "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), NFKC)), "
-    "'\\s*[(][^()]*[)]\\s*$', ''), '[-_\\s]+', ' ', 'g')), 101)"
+    "regexp_replace(btrim(regexp_replace(regexp_replace(translate(lower(normalize(left("
+    "coalesce(nullif(btrim(title), ''), regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
+    f"'{_MARKS}', '{_PLAIN}'), "
+    r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
+    f"'{_TRIMMED}'), "
+    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', '')"
 )
+HEAD, CJK_HEAD = 12, 4
+NAME_HEAD = f"""\
+"left"(known_as,
+CASE
+    WHEN ascii(known_as) >= 12352 THEN {CJK_HEAD}
+    ELSE {HEAD}
+END)"""
 
 
 def upgrade() -> None:
@@ -25,7 +38,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_documents_kb_id_known_as",
         "documents",
-        ["kb_id", sa.text('"left"(known_as, 6)')],
+        ["kb_id", sa.text(NAME_HEAD)],
         postgresql_where=sa.text("live_revision IS NOT NULL"),
     )
 

@@ -63,7 +63,7 @@ class CachedEmbedder:
                 return fresh
             known |= zip(missing, fresh, strict=True)
         for text, vector in known.items():
-            self._questions[text] = vector
+            self._questions[text] = vector.copy()  # else it would keep the vectors beside it
             self._questions.move_to_end(text)
         while len(self._questions) > QUESTIONS:
             self._questions.popitem(last=False)

@@ -124,11 +124,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """What one search found: `passages` ranked, best first, of the `candidates`."""
+    """What one search found: `passages` ranked, best first, of the `candidates`; `own` are the best without links."""
 
     search: Search
     passages: Sequence[Passage]
     candidates: Sequence[Passage]
+    own: Sequence[Passage]
 
 
 @dataclass(slots=True)
@@ -196,7 +197,7 @@ class AnsweringPipeline:
         [only] = finding.rankings
         return Judged(
             strength=self._strength(query.standalone, only.candidates, finding.scopes),
-            supported=self._support(query.standalone, only.passages[: ask.top_k], finding.scopes),
+            supported=self._support(query.standalone, only.own, finding.scopes),
         )
 
     async def answer(self, ask: Ask) -> Answer:
@@ -376,12 +377,12 @@ class AnsweringPipeline:
         with trace.stage("rerank", inputs=len(candidates)) as stage:
             ranked = await self._rerank(query, candidates, most, finding)
             stage.outputs = len(ranked)
-        ranked = await self._linked(query, ranked, candidates, finding)
-        with trace.stage("select", inputs=len(ranked)) as stage:
-            selected = select(ranked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
+        linked = await self._linked(query, ranked, candidates, finding)
+        with trace.stage("select", inputs=len(linked)) as stage:
+            selected = select(linked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
             stage.outputs = len(selected.passages)
             stage.notes = {"repeated": selected.repeated}
-        finding.rankings.append(_Ranking(search, selected.passages, candidates))
+        finding.rankings.append(_Ranking(search, selected.passages, candidates, ranked[: ask.top_k]))
 
     async def _compared(
         self, query: Query, passages: Sequence[Passage], finding: _Finding
@@ -409,8 +410,10 @@ class AnsweringPipeline:
             return ranked
         with finding.trace.stage("links", inputs=len(ranked)) as stage:
             try:
-                followed = await self._links.followed(query, ranked, candidates, finding.scopes)
-            except (ModelError, Unavailable) as error:
+                followed = await self._links.followed(
+                    query, ranked, candidates, finding.scopes, top_k=finding.ask.top_k
+                )
+            except RagError as error:
                 finding.trace.degrade(f"links: {error.message}")
                 return ranked
             stage.outputs = len(followed.passages)
@@ -431,18 +434,17 @@ class AnsweringPipeline:
         """Whether a search that asks what the user asked found what can answer it."""
         if not finding.ask.ranking.refuse:
             return bool(finding.passages)
-        if len(finding.rankings) == 1:
-            [only] = finding.rankings
-            return self._support(finding.query.standalone, finding.passages, finding.scopes) and self._strong(
-                finding, only
-            )
+        only = len(finding.rankings) == 1
         return any(
             self._support(
-                ranking.search.query.standalone, ranking.passages[: finding.ask.top_k], finding.scopes
+                ranking.search.query.standalone,
+                # What links push out may be what can answer.
+                [*(finding.passages if only else ranking.passages[: finding.ask.top_k]), *ranking.own],
+                finding.scopes,
             )
             and self._strong(finding, ranking)
             for ranking in finding.rankings
-            if ranking.search.asks
+            if only or ranking.search.asks
         )
 
     def _strong(self, finding: _Finding, ranking: _Ranking) -> bool:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import psycopg
 import pytest
 from running_service import Running, running_service
+
+from core.db.models import KNOWN_AS
 
 SHIPS = {
     "ferries/heron.md": "# The ferry Heron\n\nIts crew is trained on the Blue Lighthouse, as winter-storms.txt says.\n",
@@ -39,8 +42,8 @@ def service(
 
 
 def search(service: Running, query: str, **options: Any) -> tuple[list[str], dict[str, Any]]:
-    """The names of the three best documents, and the notes of the stages."""
-    body = {"query": query, "trace": True, "top_k": 3, **options}
+    """The names of the six best documents, and the notes of the stages."""
+    body = {"query": query, "trace": True, "top_k": 6, **options}
     response = service.client.post("/kbs/town/search", json=body)
     response.raise_for_status()
     found = response.json()
@@ -50,8 +53,8 @@ def search(service: Running, query: str, **options: Any) -> tuple[list[str], dic
 def test_titles_and_file_names_in_the_best_passage_bring_their_documents(service: Running) -> None:
     names, stages = search(service, TRAINING)
     assert names[0] == "ferries/heron.md"
-    assert set(names[1:]) == {"sights/1911.md", "rules/winter-storms.txt"}
-    assert stages["links"] == {"named": names[1:]}
+    assert set(names[1:3]) == {"sights/1911.md", "rules/winter-storms.txt"}
+    assert stages["links"] == {"named": names[1:3]}
 
 
 def test_chinese_titles_do_too(service: Running) -> None:
@@ -83,6 +86,44 @@ def test_every_name_is_what_texts_call_the_document(service: Running) -> None:
     assert rows["sights/1911.md"] == "blue lighthouse"
     assert rows["rules/winter-storms.txt"] == "winter storms"
     assert rows["forms.md"] == "差旅费报销单"
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "known_as"),
+    [
+        ("Travel_Policy - 2024", "x.md", "travel policy 2024"),
+        ("《差旅费报销单》", "x.md", "差旅费报销单"),
+        ("Ship Song [internal]", "x.md", "ship song"),
+        ("Handbook（2024版）", "x.md", "handbook"),
+        ("(draft)", "x.md", "draft"),
+        ("The Who (band) (1964)", "x.md", "who (band"),
+        ("1. Mast Rules:", "x.md", "mast rules"),
+        ("Porter’s “Guide”", "x.md", "porter's \"guide"),
+        ("ÄRZTE ÜBER KÖLN", "x.md", "ärzte über köln"),
+        ("100 % \\ of it", "x.md", "100 % \\ of it"),
+        ("!?", "x.md", ""),
+        ("  ", "folder.d/01-stove-card.tar.gz", "stove card.tar"),
+        (None, "README", "readme"),
+        (None, ".hidden", ""),
+        ("x" * 5000, "x.md", "x" * 200),
+        ("\ufdfa" * 5000, "x.md", None),  # each of them becomes 18 characters
+    ],
+)
+def test_names_are_folded_by_the_database(
+    service: Running, title: str | None, name: str, known_as: str | None
+) -> None:
+    select = f"SELECT {KNOWN_AS} FROM (VALUES (%s::text, %s::text)) AS documents (title, name)"
+    with psycopg.connect(service.database_url) as connection:
+        [row] = connection.execute(select.replace("%'", "%%'"), [title, name]).fetchall()
+    assert row[0] == known_as if known_as is not None else len(row[0]) == 200 * 18
+
+
+def test_links_never_make_an_answer_not_found(service: Running) -> None:
+    """What they push out is counted when it is decided whether there is an answer."""
+    for top_k in range(1, 9):
+        plain = service.ask("town", TRAINING, top_k=top_k, structure={"links": False})
+        assert plain["found"]
+        assert service.ask("town", TRAINING, top_k=top_k)["found"]
 
 
 def test_a_deleted_document_is_named_in_vain(service: Running) -> None:

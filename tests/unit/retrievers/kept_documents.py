@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.db.documents import Live, Named
-from core.db.models import HEAD
+from core.db.models import CJK_HEAD, HEAD, NAME_TRIMMED
 from core.text import language as language_of
 from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
@@ -37,13 +37,19 @@ class KeptDocuments:
         searched = self._documents if scope.document_ids is None else scope.document_ids
         return tuple(i for i in searched if language_of(self._documents[i].text) != language)
 
-    async def named(self, scope: Scope, folded: str, heads: Collection[str]) -> list[Named]:
+    async def named(
+        self, scope: Scope, folded: str, heads: Collection[str], files: Collection[str]
+    ) -> list[Named]:
         searched = self._documents if scope.document_ids is None else scope.document_ids
-        titles = {i: self._documents[i].title or i for i in searched}
-        called = {i: fold(title.partition(" (")[0]) for i, title in titles.items()}
-        return [
-            Named(i, name, titles[i]) for i, name in called.items() if name[:HEAD] in heads and name in folded
+        titles = {i: self._documents[i].title for i in searched}
+        called = {i: _called(title or i) for i, title in titles.items()}
+        found = [
+            Named(i, name, titles[i], f"{i}.md")
+            for i, name in called.items()
+            if f"{i}.md" in files
+            or (name[: HEAD if name[0].isascii() else CJK_HEAD] in heads and name in folded)
         ]
+        return sorted(found, key=lambda document: (-len(document.known_as), document.known_as, document.id))
 
     async def texts(self, places: Sequence[Place]) -> list[str | None]:
         return [
@@ -56,6 +62,12 @@ class KeptDocuments:
     async def layout(self, document_id: str, revision: str) -> ParsedDocument | None:
         document = self._documents.get(document_id)
         return replace(document, text="") if document else None
+
+
+def _called(title: str) -> str:
+    """Enough of what `core.db.models.KNOWN_AS` does for the titles of these tests."""
+    name = fold(title).partition(" (")[0].strip(NAME_TRIMMED)
+    return name.removeprefix("the ")
 
 
 async def chunks_of(document: ParsedDocument, chunking: Chunking, document_id: str = "d") -> list[Passage]:

@@ -144,7 +144,10 @@ async def test_the_chosen_document_is_searched_apart_only_where_others_crowd_it_
     scope, store = await counting(found_in[0], found_in[2])
     retriever = TwoStageRetriever(documents=found_in[1], chosen=1)
     index, searches = scope.index(IndexKind.CHUNKS), set()
-    for question, inside in ((FIRE, "manual"), ("Does the canteen offer soup on Mondays while there is a fire?", "menu")):
+    for question, inside in (
+        (FIRE, "manual"),
+        ("Does the canteen offer soup on Mondays while there is a fire?", "menu"),
+    ):
         [vector] = await scope.embedder.embed_queries([question])
         for pool in (1, 2, 3, 5, 8, 20):
             found = await retriever.retrieve(Query(question, (question,)), scope, mode=Mode.UNION, pool=pool)
