@@ -180,7 +180,7 @@ class EmbedderSettings(Group):
         256,
         ge=0,
         description="Size of the file under `data_dir` that keeps vectors of passages, so that what is read again "
-        "costs nothing, in MiB; 0: none.",
+        "costs nothing, in MiB; 0: none, and every stage of an answer embeds the question anew.",
     )
 
 
