@@ -39,7 +39,9 @@ _CJK_GAP = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")  # a line break
 _MARKS = str.maketrans(*NAME_MARKS)
 _REMARK = re.compile(r"(?<=.)\s*[(\[][^\[\]()]*[)\]]\s*$")
 _PREFIX = re.compile(r"^(the|an?|\d{1,2}[.)]?)[-_\s]+(?=.)", re.I)
-_FILE = re.compile(r"[^\s()<>\[\]{}\"'`,;:|，。；：、（）《》「」]+\.[A-Za-z][A-Za-z0-9]{1,4}(?![A-Za-z0-9])")
+_UNBROKEN = re.compile(r"[^\s()<>\[\]{}\"'`,;:|，。；：、（）《》「」“”]+")  # what a file name is a part of
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_CJK_RUN = re.compile(f"^[{CJK}]+")
 _LETTER = re.compile(rf"[^\W{CJK}]")  # of a word; Chinese has no gaps between words
 _START = re.compile(rf"(?<![^\W{CJK}])[^\W{CJK}]|[{CJK}]")
 _CJK = re.compile(f"[{CJK}]")
@@ -69,15 +71,9 @@ class _Naming:
     def of(cls, passage: Passage) -> _Naming:
         raw = passage.record.text[:MOST_TEXT]
         own = folded(passage.record.header.partition("\n")[0].partition(" > ")[0]).strip(NAME_TRIMMED)
-        beside = posixpath.dirname(passage.document_name)
-        files = {path for file in _FILE.findall(raw) for path in (file, posixpath.join(beside, file))}
         text = folded(raw)
-        return cls(
-            passage,
-            _plain(raw),
-            text.replace(own, _TAKEN) if own else text,
-            frozenset(map(posixpath.normpath, files)),
-        )
+        files = frozenset(_files(raw, posixpath.dirname(passage.document_name)))
+        return cls(passage, _plain(raw), text.replace(own, _TAKEN) if own else text, files)
 
     def named(self, documents: Sequence[Named]) -> list[str]:
         """Ids of those of the documents (the longest names first) that it names, but for its own."""
@@ -196,6 +192,16 @@ def heads(text: str) -> set[str]:
             if end == start + longest or not _joined(text[end - 1], text[end : end + 1])
         }
     return found
+
+
+def _files(text: str, folder: str) -> Iterator[str]:
+    """The names of files that stand in the text, from the top and from the folder on."""
+    for unbroken in _UNBROKEN.findall(text):
+        file = unbroken.rstrip(".")
+        if _ENDING.search(file):
+            for path in {file, _CJK_RUN.sub("", file)}:  # the words before have no gap in Chinese
+                yield posixpath.normpath(path)
+                yield posixpath.normpath(posixpath.join(folder, path))
 
 
 def _joined(one: str, next_one: str) -> bool:

@@ -205,6 +205,8 @@ async def test_a_document_with_a_title_is_also_named_by_its_file_as_seen_from_th
     ranked = [replace(passage("it", "As ../b03.md and b04.md say."), document_name="plans/it.md")]
     assert sorted((await follow(ranked, titles)).names) == ["b03.md", "plans/b04.md"]
     assert await named("See b04.md or xb03.md.", titles) == []
+    assert await named("详见b03.md。", titles) == ["b03"]
+    assert await named("见《门.md》。", {"门": "Doors"}) == ["门"]
 
 
 async def test_of_names_inside_each_other_the_longest_counts() -> None:
