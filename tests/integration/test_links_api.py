@@ -24,6 +24,7 @@ TOWN = {
     "sights/1911.md": "# Blue Lighthouse (museum)\n\nIt was built by Ada Quill in 1911.\n",
     "rules/winter-storms.txt": "Everybody stays indoors from force nine on.\n",
     "trips.md": "# 出差\n\n出差前填写《差旅费报销单》，再交给部门主管。\n",
+    "guides/hours.md": "# Hours\n\nWhen anything opens is shown in ../sights/1911.md beside the door.\n",
     "forms.md": "# 差旅费报销单\n\n财务部五个工作日内付款。\n",
 }
 TRAINING = "Who built the place where the crew of the ferry Heron is trained?"
@@ -60,6 +61,11 @@ def test_titles_and_file_names_in_the_best_passage_bring_their_documents(service
 def test_chinese_titles_do_too(service: Running) -> None:
     names, _ = search(service, "出差前要填写什么？")
     assert names[:2] == ["trips.md", "forms.md"]
+
+
+def test_a_document_with_a_title_is_also_named_by_its_file(service: Running) -> None:
+    names, _ = search(service, "Where is shown when anything opens?")
+    assert names[:2] == ["guides/hours.md", "sights/1911.md"]
 
 
 def test_a_request_or_a_knowledge_base_can_do_without(service: Running) -> None:
