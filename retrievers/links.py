@@ -59,41 +59,37 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """A text that is read for names: as it is (but for NFKC and marks), folded, and the files that stand in it.
+class _Naming:
+    """A passage that is read for names: its text as it is (but for NFKC and marks), folded, and the files in it."""
 
-    `record_id` and `document_id` are the passage's that it is of; empty for the question.
-    """
-
+    passage: Passage
     text: str
     folded: str
-    files: frozenset[str] = frozenset()
-    record_id: str = ""
-    document_id: str = ""
+    files: frozenset[str]
 
     @classmethod
-    def of_passage(cls, passage: Passage) -> _Read:
-        record = passage.record
-        text = record.text[:MOST_TEXT]
-        own = folded(record.header.partition("\n")[0].partition(" > ")[0]).strip(NAME_TRIMMED)
-        files = frozenset(_files(text, posixpath.dirname(passage.document_name)))
-        return cls(_plain(text), _without(own, folded(text)), files, record.id, record.document_id)
+    def of(cls, passage: Passage) -> _Naming:
+        raw = passage.record.text[:MOST_TEXT]
+        own = folded(passage.record.header.partition("\n")[0].partition(" > ")[0]).strip(NAME_TRIMMED)
+        text = folded(raw)
+        files = frozenset(_files(raw, posixpath.dirname(passage.document_name)))
+        return cls(passage, _plain(raw), text.replace(own, _TAKEN) if own else text, files)
 
     def named(self, documents: Sequence[Named]) -> list[str]:
         """Ids of those of the documents (the longest names first) that it names, but for its own."""
-        left, result = self.folded, list[str]()
+        text, result = self.folded, list[str]()
         for name, same in groupby(documents, lambda document: document.known_as):
-            found = [d.id for d in same if d.name in self.files or self._names(d, left)]
+            found = [d.id for d in same if d.name in self.files or self._names(d, text)]
             if found:
-                left = _without(name, left)
+                text = text.replace(name, _TAKEN)
             result += found
-        return [document_id for document_id in result if document_id != self.document_id]
+        return [document_id for document_id in result if document_id != self.passage.record.document_id]
 
-    def _names(self, document: Named, folded: str) -> bool:
+    def _names(self, document: Named, text: str) -> bool:
         name = document.known_as
-        if not _stands_in(name, folded):
+        if not _stands_in(name, text):
             return False
-        return _is_phrase(name) or _is_quoted(name, folded) or self._holds_as_written(document.title or "")
+        return _is_phrase(name) or _is_quoted(name, text) or self._holds_as_written(document.title or "")
 
     def _holds_as_written(self, title: str) -> bool:
         """Whether a title of one word stands in the text as one: with its capital letters ("Young" is a town, "young"
@@ -140,10 +136,9 @@ class LinkFollower:
             best.setdefault(passage.record.document_id, passage)
         named: dict[str, list[str]] = {}  # documents by the id of the passage that names them
         where: dict[str, Scope] = {}
-        question = _Read(_plain(query.standalone), folded(query.standalone))
         for scope in scopes:
-            own = [_Read.of_passage(passage) for passage in ranked[:NAMING] if passage.kb == scope.kb_name]
-            found = await self._named(question, own, known, scope)
+            naming = [_Naming.of(passage) for passage in ranked[:NAMING] if passage.kb == scope.kb_name]
+            found = await self._named(naming, known, scope)
             named |= found
             where |= {document_id: scope for ids_of_one in found.values() for document_id in ids_of_one}
         brought = _brought(ranked, named, list(best), most=min(top_k // SHARE, MOST))
@@ -155,22 +150,16 @@ class LinkFollower:
         )
 
     async def _named(
-        self, question: _Read, passages: Sequence[_Read], known: Sequence[Passage], scope: Scope
+        self, naming: Sequence[_Naming], known: Sequence[Passage], scope: Scope
     ) -> dict[str, list[str]]:
-        """The documents that each of the passages names, by its record id.
-
-        None for a question that names several itself: it asks for those.
-        """
-        if not passages:
+        """The documents that each of the `naming` passages names, by its record id."""
+        if not naming:
             return {}
-        texts = [question, *passages]
-        begins = sorted({head for text in texts for head in heads(text.folded)})
-        files = sorted({file for text in texts for file in text.files})
-        named = await self._names.named(scope, "\n".join(text.folded for text in texts), begins, files)
-        if len(question.named(named)) > 1:
-            return {}
-        telling = _telling(named, known)
-        return {passage.record_id: passage.named(telling) for passage in passages}
+        text = "\n".join(each.folded for each in naming)
+        begins = sorted({head for each in naming for head in heads(each.folded)})
+        files = sorted({file for each in naming for file in each.files})
+        documents = _telling(await self._names.named(scope, text, begins, files), known)
+        return {each.passage.record.id: each.named(documents) for each in naming}
 
     async def _fetched(self, query: Query, document_id: str, scope: Scope) -> tuple[Passage, ...]:
         """The best chunks of the document."""
@@ -229,16 +218,6 @@ def _places(name: str, text: str) -> Iterator[tuple[int, str]]:
         if not _joined(before, name[0]) and not _joined(name[-1], behind):
             yield start, before + behind
         start = text.find(name, start + 1)
-
-
-def _without(name: str, text: str) -> str:
-    """The text with `_TAKEN` where the name stands in it."""
-    pieces, end = [], 0
-    for start, _ in _places(name, text):
-        if start >= end:
-            pieces += [text[end:start], _TAKEN]
-            end = start + len(name)
-    return "".join([*pieces, text[end:]])
 
 
 def _stands_in(name: str, text: str) -> bool:
