@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from urllib.parse import unquote
 
 from core.db.documents import Named
-from core.db.models import CJK_HEAD, HEAD, NAME_MARKS, NAME_TRIMMED
+from core.db.models import CJK_HEAD, HEAD, NAME_LETTERS, NAME_MARKS
 from core.text import CJK, STOP_WORDS
 from core.types import Passage, Query
 from retrievers.base import Mode, Retriever, Scope
@@ -39,14 +40,17 @@ _CJK_GAP = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")  # a line break
 _MARKS = str.maketrans(*NAME_MARKS)
 _REMARK = re.compile(r"(?<=.)\s*[(\[][^\[\]()]*[)\]]\s*$")
 _PREFIX = re.compile(r"^(the|an?|\d{1,2}[.)]?)[-_\s]+(?=.)", re.I)
-_UNBROKEN = re.compile(r"[^\s()<>\[\]{}\"'`,;:|，。；：、（）《》「」“”]+")  # what a file name is a part of
+_EDGES = re.compile(rf"^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$", re.I)
+_UNBROKEN = re.compile(
+    r"[^\s()<>\[\]{}\"'`,;:|!?*#，。；：、！？（）《》「」“”]+"
+)  # what a file name is a part of
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-_CJK_RUN = re.compile(f"^[{CJK}]+")
+_CJK_BEFORE, _CJK_BEHIND = re.compile(f"^[{CJK}]+"), re.compile(f"[{CJK}]+$")
 _LETTER = re.compile(rf"[^\W{CJK}]")  # of a word; Chinese has no gaps between words
 _START = re.compile(rf"(?<![^\W{CJK}])[^\W{CJK}]|[{CJK}]")
 _CJK = re.compile(f"[{CJK}]")
 _QUOTES = frozenset(("《》", "〈〉", "「」", "『』", "【】", '""', "''", "[]", "**", "``"))
-_BEGINS_SENTENCE = re.compile(r"(?:^|[.!?。！？:;：；\n]|^[-*#>\d.]+)[\s\"'*#(>-]*$")
+_SENTENCE_ENDS = frozenset(".!?。！？:;：；|•·\n")
 _TAKEN = "\x1f"  # stands for a longer name, so that a shorter one is not found in it
 
 
@@ -60,49 +64,38 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """A passage that is read for names: its text as it is (but for NFKC and marks), folded, and the files in it."""
+    """A passage that is read for names: its text as it is (but for NFKC and marks), folded, and the files in it.
+
+    `title` is its own document's, folded.
+    """
 
     passage: Passage
     text: str
     folded: str
     files: frozenset[str]
+    title: str
 
     @classmethod
     def of(cls, passage: Passage) -> _Naming:
-        raw = passage.record.text[:MOST_TEXT]
-        own = folded(passage.record.header.partition("\n")[0].partition(" > ")[0]).strip(NAME_TRIMMED)
-        text = folded(raw)
-        files = frozenset(_files(raw, posixpath.dirname(passage.document_name)))
-        return cls(passage, _plain(raw), text.replace(own, _TAKEN) if own else text, files)
+        text = passage.record.text[:MOST_TEXT]
+        title = passage.record.header.partition("\n")[0].partition(" > ")[0]
+        files = frozenset(_files(text, posixpath.dirname(passage.document_name)))
+        return cls(passage, _plain(text), folded(text), files, _EDGES.sub("", folded(title)))
 
     def named(self, documents: Sequence[Named]) -> list[str]:
-        """Ids of those of the documents (the longest names first) that it names, but for its own."""
-        text, result = self.folded, list[str]()
-        for name, same in groupby(documents, lambda document: document.known_as):
-            found = [d.id for d in same if d.name in self.files or self._names(d, text)]
-            if found:
-                text = text.replace(name, _TAKEN)
-            result += found
-        return [document_id for document_id in result if document_id != self.passage.record.document_id]
-
-    def _names(self, document: Named, text: str) -> bool:
-        name = document.known_as
-        if not _stands_in(name, text):
-            return False
-        return _is_phrase(name) or _is_quoted(name, text) or self._holds_as_written(document.title or "")
-
-    def _holds_as_written(self, title: str) -> bool:
-        """Whether a title of one word stands in the text as one: with its capital letters ("Young" is a town, "young"
-        is not), and not only where any word has one, at the beginning of a sentence.
+        """Ids of those of the documents that it names, but for its own. Of names inside each other the longest counts,
+        be it its own title.
         """
-        word = _PREFIX.sub("", _REMARK.sub("", _plain(title)).strip(NAME_TRIMMED))
-        if word == word.lower():
-            return False
-        only_first = word[1:] == word[1:].lower()
-        return any(
-            not (only_first and _BEGINS_SENTENCE.search(self.text, max(0, place - 20), place))
-            for place, _ in _places(word, self.text)
-        )
+        names = [(self.title, []), *((n, list(same)) for n, same in groupby(documents, lambda d: d.known_as))]
+        text, left, result = self.text, self.folded, list[str]()
+        for name, same in sorted(names, key=lambda item: -len(item[0])):
+            found = [d for d in same if d.name in self.files or _names(d, text, left)]
+            if found or name == self.title:
+                left = _without(name, left)
+            for document in found:
+                text = _without(_as_written(document), text)
+                result.append(document.id)
+        return [document_id for document_id in result if document_id != self.passage.record.document_id]
 
 
 class LinkFollower:
@@ -158,7 +151,8 @@ class LinkFollower:
         text = "\n".join(each.folded for each in naming)
         begins = sorted({head for each in naming for head in heads(each.folded)})
         files = sorted({file for each in naming for file in each.files})
-        documents = _telling(await self._names.named(scope, text, begins, files), known)
+        named = await self._names.named(scope, text, begins, files)
+        documents = _telling(named, known, frozenset(files))
         return {each.passage.record.id: each.named(documents) for each in naming}
 
     async def _fetched(self, query: Query, document_id: str, scope: Scope) -> tuple[Passage, ...]:
@@ -197,11 +191,11 @@ def heads(text: str) -> set[str]:
 def _files(text: str, folder: str) -> Iterator[str]:
     """The names of files that stand in the text, from the top and from the folder on."""
     for unbroken in _UNBROKEN.findall(text):
-        file = unbroken.rstrip(".")
-        if _ENDING.search(file):
-            for path in {file, _CJK_RUN.sub("", file)}:  # the words before have no gap in Chinese
-                yield posixpath.normpath(path)
-                yield posixpath.normpath(posixpath.join(folder, path))
+        ends = {unbroken.rstrip("."), _CJK_BEHIND.sub("", unbroken)}  # Chinese has no gap before and behind
+        for file in {unquote(begin) for end in ends for begin in (end, _CJK_BEFORE.sub("", end))}:
+            if _ENDING.search(file):
+                yield posixpath.normpath(file.lstrip("/"))
+                yield posixpath.normpath(posixpath.join(folder, file))
 
 
 def _joined(one: str, next_one: str) -> bool:
@@ -220,6 +214,16 @@ def _places(name: str, text: str) -> Iterator[tuple[int, str]]:
         start = text.find(name, start + 1)
 
 
+def _without(name: str, text: str) -> str:
+    """The text with `_TAKEN` where the name stands in it."""
+    pieces, end = list[str](), 0
+    for start, _ in _places(name, text):
+        if start >= end:
+            pieces += [text[end:start], _TAKEN]
+            end = start + len(name)
+    return "".join([*pieces, text[end:]])
+
+
 def _stands_in(name: str, text: str) -> bool:
     return any(True for _ in _places(name, text))
 
@@ -236,18 +240,52 @@ def _is_phrase(name: str) -> bool:
     return len(words) + len(_CJK.findall(name)) / 2 >= 2
 
 
-def _telling(named: Sequence[Named], known: Sequence[Passage]) -> list[Named]:
-    """Those of the documents whose names tell them from others."""
+def _as_written(document: Named) -> str:
+    """Its title, as `KNOWN_AS` has it but for capital letters and gaps."""
+    title = _EDGES.sub("", _REMARK.sub("", _plain(document.title or "")))
+    return _EDGES.sub("", _PREFIX.sub("", title))
+
+
+def _names(document: Named, text: str, folded: str) -> bool:
+    """Whether the text, and the same one folded, names the document."""
+    name = document.known_as
+    if not _stands_in(name, folded):
+        return False
+    return _is_phrase(name) or _is_quoted(name, folded) or _holds_word(_as_written(document), text)
+
+
+def _holds_word(word: str, text: str) -> bool:
+    """Whether a name of one word stands in the text as one: with its capital letters ("Young" is a town, "young" is
+    not), and not only where any word has one, at the beginning of a sentence.
+    """
+    if word == word.lower():
+        return False
+    anywhere = word[1:] != word[1:].lower()
+    return any(anywhere or not _begins_sentence(place, text) for place, _ in _places(word, text))
+
+
+def _begins_sentence(place: int, text: str) -> bool:
+    """Whether nothing but signs and numbers is between the place and the end of a sentence, a line or a cell."""
+    while place > 0 and not text[place - 1].isalpha():
+        place -= 1
+        if text[place] in _SENTENCE_ENDS:
+            return True
+    return place == 0
+
+
+def _telling(named: Sequence[Named], known: Sequence[Passage], files: frozenset[str]) -> list[Named]:
+    """Those of the documents whose names tell them from others: those of the `files` do."""
     if not named:
         return []
     called = Counter(each.known_as for each in named)
     texts = [(passage.record.document_id, folded(passage.record.text)) for passage in known]
     most = max(FEW, COMMON * len(known))
 
-    def holding(each: Named) -> int:
-        return sum(each.id != document_id and _stands_in(each.known_as, text) for document_id, text in texts)
+    def tells(each: Named) -> bool:
+        holding = (each.id != document_id and _stands_in(each.known_as, text) for document_id, text in texts)
+        return called[each.known_as] <= SAME_NAME and sum(holding) <= most
 
-    return [each for each in named if called[each.known_as] <= SAME_NAME and holding(each) <= most]
+    return [each for each in named if each.name in files or tells(each)]
 
 
 def _brought(

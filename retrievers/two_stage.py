@@ -277,7 +277,7 @@ async def _in_both(
     """
     found = await search(WIDER * pool, everywhere)
     held = [hit for hit in found if chosen.holds(hit.record)][:pool]
-    if len(held) < pool and len(found) == WIDER * pool:
+    if len(held) < pool:  # a store may look at fewer candidates among many than among few
         held = await search(pool, inside)
     return [*found[:pool], *held]
 

@@ -42,7 +42,7 @@ from core.db.models import (
 from core.errors import NotFound
 from core.types import Page, ParsedDocument, Section, Span
 
-MOST_NAMED = 100  # documents that a text names
+MOST_NAMED = 1000  # documents that a text names: many may have the same name
 
 
 async def lock_content(session: AsyncSession, sha256: str) -> None:

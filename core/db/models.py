@@ -66,25 +66,31 @@ class DocumentStatus(StrEnum):
     DELETING = "deleting"
 
 
-# What a name neither begins nor ends with, and how quotation marks and dashes are written.
-NAME_TRIMMED = " \"'`.,:;!?()[]{}<>*#~¿¡·〈〉《》「」『』【】"
-NAME_MARKS = ("‘’“”–—", "''\"\"--")
-_TRIMMED, _MARKS, _PLAIN = (text.replace("'", "''") for text in (NAME_TRIMMED, *NAME_MARKS))
+# Characters that a name begins and ends with: of words in any script. (PostgreSQL's own class depends on the locale.)
+NAME_LETTERS = r"a-z0-9\u00c0-\u1fff\u2c00-\u2fff\u3040-\uffff\U00020000-\U0003ffff"
+NAME_MARKS = ("‘’“”„«»–—‐‑", "''" + '"""""' + "----")  # and how they are written
+_GAPLESS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_MARKS, _PLAIN = (marks.replace("'", "''") for marks in NAME_MARKS)
+_EDGES = f"'^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$', '', 'g'"
 # What texts call a document: its title, or its file name without folder and ending; without a remark in brackets at
-# the end, and an article or a small number at the beginning; in lower case, every run of blanks, hyphens and
-# underscores as one blank; of a longer one what 200 characters make. `retrievers.links` folds texts in the same way.
+# the end, an article or a small number at the beginning, and signs at both ends; in lower case, every run of blanks,
+# hyphens and underscores as one blank, or none between Chinese characters; of a longer one what 200 characters make.
+# `retrievers.links` folds texts in the same way.
 KNOWN_AS = (
-    "regexp_replace(btrim(regexp_replace(regexp_replace(translate(lower(normalize(left("
-    "coalesce(nullif(btrim(title), ''), regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
+    "regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace("
+    "translate(lower(normalize(left(coalesce(nullif(btrim(title), ''), "
+    "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
     f"'{_MARKS}', '{_PLAIN}'), "
     r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
-    f"'{_TRIMMED}'), "
-    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', '')"
+    f"'(?<=[{_GAPLESS}]) (?=[{_GAPLESS}])', '', 'g'), "
+    f"{_EDGES}), "
+    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', ''), "
+    f"{_EDGES})"
 )
 HEAD, CJK_HEAD = (
     12,
     4,
-)  # characters of a name by which it is looked up; the latter of one that begins in Chinese
+)  # characters of a name that it is looked up by; the latter of one that begins in Chinese
 # As PostgreSQL writes it: the schema is compared with this.
 NAME_HEAD = f"""\
 "left"(known_as,

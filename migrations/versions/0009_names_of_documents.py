@@ -10,16 +10,21 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-NAME_TRIMMED = " \"'`.,:;!?()[]{}<>*#~¿¡·〈〉《》「」『』【】"
-NAME_MARKS = ("‘’“”–—", "''\"\"--")
-_TRIMMED, _MARKS, _PLAIN = (text.replace("'", "''") for text in (NAME_TRIMMED, *NAME_MARKS))
+NAME_LETTERS = r"a-z0-9\u00c0-\u1fff\u2c00-\u2fff\u3040-\uffff\U00020000-\U0003ffff"
+NAME_MARKS = ("‘’“”„«»–—‐‑", "''" + '"""""' + "----")
+_GAPLESS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_MARKS, _PLAIN = (marks.replace("'", "''") for marks in NAME_MARKS)
+_EDGES = f"'^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$', '', 'g'"
 KNOWN_AS = (
-    "regexp_replace(btrim(regexp_replace(regexp_replace(translate(lower(normalize(left("
-    "coalesce(nullif(btrim(title), ''), regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
+    "regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace("
+    "translate(lower(normalize(left(coalesce(nullif(btrim(title), ''), "
+    "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
     f"'{_MARKS}', '{_PLAIN}'), "
     r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
-    f"'{_TRIMMED}'), "
-    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', '')"
+    f"'(?<=[{_GAPLESS}]) (?=[{_GAPLESS}])', '', 'g'), "
+    f"{_EDGES}), "
+    r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', ''), "
+    f"{_EDGES})"
 )
 HEAD, CJK_HEAD = 12, 4
 NAME_HEAD = f"""\

@@ -124,7 +124,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """What one search found: `passages` ranked, best first, of the `candidates`; `own` are the best without links."""
+    """What one search found: `passages` ranked, best first, of the `candidates`.
+
+    `own` are the best without links, where links moved some.
+    """
 
     search: Search
     passages: Sequence[Passage]
@@ -190,6 +193,7 @@ class AnsweringPipeline:
     async def judged(self, ask: Ask, trace: Trace) -> Judged:
         """How strongly the question's own candidates, unrefined, answer to it, and whether the best `top_k` of them
         support it: the best of its knowledge bases. Whether the question may be refused does not matter."""
+        ask = replace(ask, structure=replace(ask.structure, links=False))
         finding = _Finding(ask, trace)
         finding.query = query = await self._rewrite(ask, trace)
         finding.scopes = await self._narrow(query, ask, await self._route(query, ask, trace), trace)
@@ -197,7 +201,7 @@ class AnsweringPipeline:
         [only] = finding.rankings
         return Judged(
             strength=self._strength(query.standalone, only.candidates, finding.scopes),
-            supported=self._support(query.standalone, only.own, finding.scopes),
+            supported=self._support(query.standalone, only.passages[: ask.top_k], finding.scopes),
         )
 
     async def answer(self, ask: Ask) -> Answer:
@@ -382,7 +386,8 @@ class AnsweringPipeline:
             selected = select(linked, most=most, distinct=how.distinct is not False, diversity=how.diversity)
             stage.outputs = len(selected.passages)
             stage.notes = {"repeated": selected.repeated}
-        finding.rankings.append(_Ranking(search, selected.passages, candidates, ranked[: ask.top_k]))
+        own = () if linked is ranked else ranked[: ask.top_k]
+        finding.rankings.append(_Ranking(search, selected.passages, candidates, own))
 
     async def _compared(
         self, query: Query, passages: Sequence[Passage], finding: _Finding
@@ -418,7 +423,7 @@ class AnsweringPipeline:
                 return ranked
             stage.outputs = len(followed.passages)
             stage.notes = {"named": followed.names}
-        return followed.passages
+        return followed.passages if followed.names else ranked
 
     async def _expand(self, finding: _Finding) -> None:
         """The passages that all rankings make together; those that stand for whole documents come first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,14 @@ def test_the_best_passages_go_to_both_ends() -> None:
     ranked = [passage(n) for n in range(1, 6)]
     assert ids(BestAtBothEnds().order(ranked)) == [1, 3, 5, 4, 2]
     assert ids(BestFirst().order(ranked)) == [1, 2, 3, 4, 5]
+
+
+async def test_a_sentence_counts_for_the_words_of_the_heading_it_stands_under() -> None:
+    plain = passage(0, "It takes sixteen of them. The garage opens early.")
+    headed = passage(1, "It takes sixteen of them. The garage opens early.")
+    headed = replace(headed, record=replace(headed.record, header="Handbook > Parental leave"))
+    half = weight(plain.text)
+    assert ids(await SentenceCompressor().compress(QUESTION, [plain, headed], budget=half)) == [1]
 
 
 @given(st.integers(0, 12))

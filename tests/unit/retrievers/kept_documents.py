@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.db.documents import Live, Named
-from core.db.models import CJK_HEAD, HEAD, NAME_TRIMMED
+from core.db.models import CJK_HEAD, HEAD
 from core.text import language as language_of
 from core.types import ParsedDocument, Passage
 from ingest.chunkers.base import Chunking, to_records
@@ -66,8 +66,7 @@ class KeptDocuments:
 
 def _called(title: str) -> str:
     """Enough of what `core.db.models.KNOWN_AS` does for the titles of these tests."""
-    name = fold(title).partition(" (")[0].strip(NAME_TRIMMED)
-    return name.removeprefix("the ")
+    return fold(title).partition(" (")[0].strip('《》!."').removeprefix("the ").removeprefix("1. ")
 
 
 async def chunks_of(document: ParsedDocument, chunking: Chunking, document_id: str = "d") -> list[Passage]:

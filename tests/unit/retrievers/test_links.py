@@ -163,6 +163,12 @@ async def named(text: str, titles: dict[str, str | None], **more: str) -> list[s
         ("Look into the night ferry rules.", "The Night Ferry Rules"),
         ("先看《会议室\n预订办法》。", "会议室预订办法"),
         ("The API is slow. API first.", "API"),
+        ("Ask the Heron.", "The Heron (ship)"),
+        ("A «heron» it was.", "heron"),
+        ("Den „heron“ meint er.", "heron"),
+        ("See **leave** for more.", "leave"),
+        ("The HR policy says so.", "HR policy"),
+        ("See [leave] for more.", "leave"),
     ],
 )
 async def test_a_title_is_named(text: str, title: str) -> None:
@@ -186,6 +192,7 @@ async def test_a_title_is_named(text: str, title: str) -> None:
         ("Set up the tent.", "Set up"),
         ("Check in at the desk.", "check-in"),
         ("From a b to c.", "A B"),
+        ("List:\n• Leave\n2) Leave\n3.2 Leave\n| Leave | 30 |", "Leave"),
         ("值班员接到通知后启动", "通知"),
     ],
 )
@@ -209,10 +216,36 @@ async def test_a_document_with_a_title_is_also_named_by_its_file_as_seen_from_th
     assert await named("见《门.md》。", {"门": "Doors"}) == ["门"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[doors](plans/b04.md#keys)",
+        "In plans/b04.md?",
+        "**plans/b04.md**",
+        "/plans/b04.md",
+        "plans%2Fb04.md!",
+        "请按plans/b04.md填写",
+    ],
+)
+async def test_a_file_name_is_found_among_signs(text: str) -> None:
+    assert await named(text, {"plans/b04": "Doors"}) == ["plans/b04"]
+
+
+async def test_a_file_is_meant_even_if_its_title_tells_nothing() -> None:
+    titles: dict[str, str | None] = dict.fromkeys(("x/readme", "y/readme", "z/readme"), "Doors and keys")
+    assert await named("See y/readme.md, not the doors and keys.", titles) == ["y/readme"]
+    candidates = [passage(f"holds {n}", "Doors and keys.") for n in range(9)]
+    followed = await follow([passage("it", "See y/readme.md.")], titles, candidates=candidates)
+    assert followed.names == ["y/readme.md"]
+
+
 async def test_of_names_inside_each_other_the_longest_counts() -> None:
     titles: dict[str, str | None] = {"special": "Special Pump Rules", "rules": "Pump Rules"}
     assert await named("As the Special Pump Rules say.", titles) == ["special"]
     assert await named("As the Special Pump Rules and the pump rules say.", titles) == ["special", "rules"]
+    titles = {"guide": "Heron Island Guide", "ship": "Heron"}
+    assert await named("See the Heron Island Guide; a heron is a bird.", titles) == ["guide"]
+    assert await named("See the Heron Island Guide, and the Heron.", titles) == ["guide", "ship"]
 
 
 async def test_a_passage_does_not_name_its_own_document_but_what_its_title_names() -> None:
@@ -223,6 +256,10 @@ async def test_a_passage_does_not_name_its_own_document_but_what_its_title_names
     }
     text = "The Harbour Handbook is beside the Crews of the Port."
     assert await named(text, titles, header="Harbour Handbook > Preface") == ["crews"]
+    annex: dict[str, str | None] = {"annex": "Travel Policy Annex", "guide": "Security Item Guide"}
+    assert await named("See the Travel Policy Annex.", annex, header="Travel Policy") == ["annex"]
+    assert await named("See the Security Item Guide: IT is it.", annex, header="IT") == ["guide"]
+    assert await named("按合同管理办法办。", {"way": "合同管理办法"}, header="合同\n|a|") == ["way"]
     contract: dict[str, str | None] = {"contract": "Kite Contract"}
     amendment = "Amendment 2 to the Kite Contract"
     assert await named(f"{amendment}: as before.", contract, header=amendment) == []
