@@ -75,7 +75,7 @@ _EDGES = f"'^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$', '', 'g'"
 # What texts call a document: its title, or its file name without folder and ending; without a remark in brackets at
 # the end, an article or a small number at the beginning, and signs at both ends; in lower case, every run of blanks,
 # hyphens and underscores as one blank, or none between Chinese characters; of a longer one what 200 characters make.
-# `retrievers.links` folds texts in the same way.
+# `retrievers.names` folds texts in the same way.
 KNOWN_AS = (
     "regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace("
     "translate(lower(normalize(left(coalesce(nullif(btrim(title), ''), "

@@ -18,7 +18,7 @@ from models.embedders.bundled import BundledEmbedder
 from rag_service.wiring import make_chunker
 from retrievers.base import Scope
 from retrievers.documents import Place
-from retrievers.links import folded as fold
+from retrievers.names import folded as fold
 from stores.live import LiveStores
 from stores.memory import MemoryStore
 

@@ -14,7 +14,8 @@ from core.types import ParsedDocument, Passage, Query, Record
 from ingest.chunkers.base import Chunking
 from models.embedders.bundled import BundledEmbedder
 from retrievers.base import Mode, Retrieved, Scope
-from retrievers.links import Followed, LinkFollower, folded, heads
+from retrievers.links import Followed, LinkFollower
+from retrievers.names import Naming, folded, heads
 from retrievers.two_stage import TwoStageRetriever
 
 FERRY = "The crew of the Heron are trained on the Blue Lighthouse before their first voyage."
@@ -229,6 +230,10 @@ async def test_a_document_with_a_title_is_also_named_by_its_file_as_seen_from_th
 )
 async def test_a_file_name_is_found_among_signs(text: str) -> None:
     assert await named(text, {"plans/b04": "Doors"}) == ["plans/b04"]
+
+
+def test_a_file_name_is_printable() -> None:
+    assert Naming.of(passage("it", "See a%00b.md, a%0Ab.md and a%20b.md.")).files == {"a b.md"}
 
 
 async def test_a_file_is_meant_even_if_its_title_tells_nothing() -> None:
