@@ -672,7 +672,10 @@ class Passage(BaseModel):
     spans: list[tuple[int, int]] | None = Field(
         None, description="Of a whole document: the places of its key sentences, which `text` is made of."
     )
-    score: float
+    score: float = Field(
+        description="By which the reranker ordered it; comparable within one search. A passage of a document that a "
+        "better one names has the score of that one."
+    )
     url: str = Field(description="Page that opens the passage.")
 
 
