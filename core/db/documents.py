@@ -18,12 +18,9 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    literal_column,
     or_,
     select,
     text,
-    true,
-    union,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -215,6 +212,24 @@ class Named:
     name: str
 
 
+_VISIBLE = """
+SELECT id, known_as, left(nullif(btrim(title), ''), 200) AS title, name FROM documents
+WHERE kb_id = :kb_id AND live_revision IS NOT NULL AND (:anywhere OR id = ANY(CAST(:only AS text[])))
+"""
+# In SQL as it is, because to build it of objects takes longer than to run it. The heads are one text, because the
+# driver takes longer for an array of thousands; each is searched for in the index, because the planner would rather
+# read all documents.
+_NAMED = text(f"""
+SELECT * FROM (
+    SELECT each.* FROM unnest(string_to_array(:heads, E'\\n')) AS heads (head)
+    CROSS JOIN LATERAL ({_VISIBLE} AND {NAME_HEAD} = head AND strpos(:folded, known_as) > 0 LIMIT :most) AS each
+    UNION
+    {_VISIBLE} AND name = ANY(CAST(:files AS text[]))
+) AS named
+ORDER BY length(known_as) DESC, known_as, id LIMIT :most
+""")  # noqa: S608 - made of constants
+
+
 async def named_in(
     session: AsyncSession,
     kb_id: str,
@@ -229,25 +244,9 @@ async def named_in(
 
     `heads`: what a name in the text may begin with, as `NAME_HEAD` has it.
     """
-    title = func.left(func.nullif(func.btrim(Document.title), ""), 200).label("title")
-    visible = select(Document.id, Document.known_as, title, Document.name).where(
-        Document.kb_id == kb_id, Document.live_revision.is_not(None)
-    )
-    if only is not None:
-        visible = visible.where(Document.id == _any_of("only", only))
-    # One text, because the driver takes longer for an array of thousands than the database for the search; one search
-    # of the index for each head, because the planner would rather read all documents.
-    heads_there = (
-        func.unnest(func.string_to_array("\n".join(heads), "\n")).table_valued("head").render_derived()
-    )
-    begins = literal_column(NAME_HEAD) == heads_there.c.head
-    begun = visible.where(begins, func.strpos(folded, Document.known_as) > 0).limit(MOST_NAMED).lateral()
-    found = union(
-        select(*begun.c).select_from(heads_there.join(begun, true())),
-        visible.where(Document.name == _any_of("files", files)),
-    ).subquery()
-    query = select(*found.c).order_by(func.length(found.c.known_as).desc(), found.c.known_as, found.c.id)
-    named = await session.execute(query.limit(MOST_NAMED))
+    parameters = {"kb_id": kb_id, "folded": folded, "heads": "\n".join(heads), "files": list(files)}
+    inside = {"anywhere": only is None, "only": list(only or ())}
+    named = await session.execute(_NAMED, parameters | inside | {"most": MOST_NAMED})
     return [Named(row.id, row.known_as, row.title, row.name) for row in named]
 
 
