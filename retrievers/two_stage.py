@@ -220,24 +220,24 @@ class TwoStageRetriever:
         """
         index, store = scope.index(IndexKind.CHUNKS), scope.store
 
-        async def dense(k: int, where: Filter | None) -> list[Hit]:
+        async def by_vector(k: int, where: Filter | None) -> list[Hit]:
             return await store.search_dense(index, vector, k=k, where=where)
 
-        async def lexical(k: int, where: Filter | None) -> list[Hit]:
+        async def by_keyword(k: int, where: Filter | None) -> list[Hit]:
             return await store.search_text(index, words, k=k, where=where)
 
         everywhere = within(scope.document_ids)
-        if mode == Mode.FLAT or (mode == Mode.UNION and chosen.everything):
-            found = await asyncio.gather(*(search(pool, everywhere) for search in (dense, lexical)))
-            return found[0], found[1]
-        inside = And((chosen.where, everywhere)) if everywhere else chosen.where
-        if mode == Mode.STRICT:
-            found = await asyncio.gather(*(search(pool, inside) for search in (dense, lexical)))
-        else:
-            found = await asyncio.gather(
-                *(_in_both(search, everywhere, inside, chosen, pool) for search in (dense, lexical))
-            )
-        return found[0], found[1]
+
+        async def find(search: Callable[[int, Filter | None], Awaitable[list[Hit]]]) -> list[Hit]:
+            if mode == Mode.FLAT or (mode == Mode.UNION and chosen.everything):
+                return await search(pool, everywhere)
+            inside = And((chosen.where, everywhere)) if everywhere else chosen.where
+            if mode == Mode.STRICT:
+                return await search(pool, inside)
+            return await _in_both(search, everywhere, inside, chosen, pool)
+
+        dense, lexical = await asyncio.gather(find(by_vector), find(by_keyword))
+        return dense, lexical
 
     async def _find_foreign(self, text: str, vector: Vector, scope: Scope, dense: Iterable[Hit]) -> list[Hit]:
         """The nearest chunks of documents in another language, where those in the question's crowd them out."""

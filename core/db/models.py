@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import DateTime
 
+from core.text import CJK
+
 Json = dict[str, Any]
 
 
@@ -69,7 +71,6 @@ class DocumentStatus(StrEnum):
 # Characters that a name begins and ends with: of words in any script. (PostgreSQL's own class depends on the locale.)
 NAME_LETTERS = r"a-z0-9\u00c0-\u1fff\u2c00-\u2fff\u3040-\uffff\U00020000-\U0003ffff"
 NAME_MARKS = ("‘’“”„«»–—‐‑", "''" + '"""""' + "----")  # and how they are written
-_GAPLESS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 _MARKS, _PLAIN = (marks.replace("'", "''") for marks in NAME_MARKS)
 _EDGES = f"'^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$', '', 'g'"
 # What texts call a document: its title, or its file name without folder and ending; without a remark in brackets at
@@ -82,15 +83,13 @@ KNOWN_AS = (
     "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
     f"'{_MARKS}', '{_PLAIN}'), "
     r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
-    f"'(?<=[{_GAPLESS}]) (?=[{_GAPLESS}])', '', 'g'), "
+    f"'(?<=[{CJK}]) (?=[{CJK}])', '', 'g'), "
     f"{_EDGES}), "
     r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', ''), "
     f"{_EDGES})"
 )
-HEAD, CJK_HEAD = (
-    12,
-    4,
-)  # characters of a name that it is looked up by; the latter of one that begins in Chinese
+# Characters of a name by which it is looked up; the latter of one that begins in Chinese.
+HEAD, CJK_HEAD = 12, 4
 # As PostgreSQL writes it: the schema is compared with this.
 NAME_HEAD = f"""\
 "left"(known_as,

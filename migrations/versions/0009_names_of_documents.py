@@ -12,7 +12,7 @@ depends_on = None
 
 NAME_LETTERS = r"a-z0-9\u00c0-\u1fff\u2c00-\u2fff\u3040-\uffff\U00020000-\U0003ffff"
 NAME_MARKS = ("‘’“”„«»–—‐‑", "''" + '"""""' + "----")
-_GAPLESS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 _MARKS, _PLAIN = (marks.replace("'", "''") for marks in NAME_MARKS)
 _EDGES = f"'^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$', '', 'g'"
 KNOWN_AS = (
@@ -21,7 +21,7 @@ KNOWN_AS = (
     "regexp_replace(name, '^.*/|[.][^./]*$', '', 'g')), 200), NFKC)), "
     f"'{_MARKS}', '{_PLAIN}'), "
     r"'^(.+?)\s*[([][^][()]*[])]\s*$', '\1'), '[-_\s]+', ' ', 'g'), "
-    f"'(?<=[{_GAPLESS}]) (?=[{_GAPLESS}])', '', 'g'), "
+    f"'(?<=[{CJK}]) (?=[{CJK}])', '', 'g'), "
     f"{_EDGES}), "
     r"'^(the|an?|\d{1,2}[.)]?) +(?=.)', ''), "
     f"{_EDGES})"

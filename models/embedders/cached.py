@@ -61,9 +61,10 @@ class CachedEmbedder:
             fresh = await self._inner.embed_queries(missing)
             if not texts:
                 return fresh
-            known |= zip(missing, fresh, strict=True)
+            # Copies, for a row would keep the rows beside it.
+            known |= {text: vector.copy() for text, vector in zip(missing, fresh, strict=True)}
         for text, vector in known.items():
-            self._questions[text] = vector.copy()  # else it would keep the vectors beside it
+            self._questions[text] = vector
             self._questions.move_to_end(text)
         while len(self._questions) > QUESTIONS:
             self._questions.popitem(last=False)
