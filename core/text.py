@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from core.types import Span
@@ -20,6 +20,7 @@ _CJK_RUN = re.compile(f"[{CJK}]+")
 _PAIR = re.compile(f"[{CJK}]{{2}}")
 _TOKEN = re.compile(rf"[{CJK}]+|\d+(?:[.,:/-]\d+)+|[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?")
 _NUMBER_PARTS = re.compile(r"\d+")
+_WIDE = dict(zip("，：；？！（）％", ",:;?!()%", strict=True))
 
 # Words that say nothing about a document. Without them the longest posting lists of an English index go.
 STOP_WORDS = frozenset(
@@ -47,23 +48,27 @@ def terms(text: str) -> list[str]:
     return result
 
 
-def terms_in(text: str, wanted: Collection[str]) -> set[str]:
-    """Those of the wanted terms that are among `terms(text)`: the same in a third of the time.
+def term_finder(wanted: Collection[str]) -> Callable[[str], set[str]]:
+    """Says of a text which of the wanted terms are among its `terms`: the same in a fraction of the time.
 
-    >>> sorted(terms_in("The 梵文 alphabets, v3.5", ["梵文", "alphabet", "文字"]))
+    >>> sorted(term_finder(["梵文", "alphabet", "文字"])("The 梵文 alphabets, v3.5"))
     ['alphabet', '梵文']
     """
-    folded = _fold(text)
     # Two such characters that stand side by side are always in one run, so they are one of its bigrams.
     pairs = {term for term in wanted if _PAIR.fullmatch(term)}
-    found = {term for term in pairs if term in folded}
     others = set(wanted) - pairs
-    if others:
-        begins = {term[0] for term in others if term}  # as its token does, unless that is a number with parts
+    begins = {term[0] for term in others if term}  # as its token does, unless that is a number with parts
+
+    def find(text: str) -> set[str]:
+        folded = _fold(text)
+        found = {term for term in pairs if term in folded}
+        if not others:
+            return found
         tokens = {t for t in _TOKEN.findall(folded) if t[0] in begins or t[0].isdigit()}
         single = (t for t in tokens if len(t) == 1 or not _CJK_CHARACTER.match(t))
-        found |= others & {word for token in single for word in _words(token)}
-    return found
+        return found | others & {word for token in single for word in _words(token)}
+
+    return find
 
 
 def question_terms(question: str) -> list[str]:
@@ -85,7 +90,23 @@ def _words(token: str) -> tuple[str, ...]:
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).lower()
+    return nfkc(text).lower()
+
+
+def nfkc(text: str) -> str:
+    """The text in Unicode's normal form KC.
+
+    Most Chinese text is in it already but for the signs in `_WIDE`; to see that takes a hundredth of the time of
+    making it.
+    """
+    return unicodedata.normalize("NFKC", replaced(text, _WIDE))
+
+
+def replaced(text: str, characters: Mapping[str, str]) -> str:
+    """The text with these few characters replaced, for which `str.translate` takes ten times as long."""
+    for character, other in characters.items():
+        text = text.replace(character, other)
+    return text
 
 
 def _bigrams(run: str) -> list[str]:

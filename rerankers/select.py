@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from core.text import terms
+from core.text import nfkc, terms
 from core.types import Passage
 
 SHINGLE = 5  # units: words, numbers, single Chinese characters
@@ -50,7 +49,7 @@ def _only_repeats(said: Sequence[tuple[str, ...]], known: set[tuple[str, ...]]) 
 
 def _shingles(text: str) -> list[tuple[str, ...]]:
     """All runs of `SHINGLE` units, in order, whatever the punctuation; of a shorter text all of it."""
-    units = _UNIT.findall(unicodedata.normalize("NFKC", text).casefold())
+    units = _UNIT.findall(nfkc(text).casefold())
     return [tuple(units[i : i + SHINGLE]) for i in range(max(1, len(units) - SHINGLE + 1))]
 
 

@@ -87,9 +87,11 @@ class LinkFollower:
         if not naming:
             return {}
         text = "\n".join(each.folded for each in naming)
-        begins = sorted({head for each in naming for head in heads(each.folded)})
+        begins = {head for each in naming for head in heads(each.folded)}
         files = sorted({file for each in naming for file in each.files})
         named = await self._names.named(scope, text, begins, files)
+        if not any(each.named(named) for each in naming):
+            return {}
         documents = _telling(named, known, frozenset(files))
         return {each.passage.record.id: each.named(documents) for each in naming}
 
@@ -102,8 +104,6 @@ class LinkFollower:
 
 def _telling(named: Sequence[Named], known: Sequence[Passage], files: frozenset[str]) -> list[Named]:
     """Those of the documents whose names tell them from others: those of the `files` do."""
-    if not named:
-        return []
     called = Counter(each.known_as for each in named)
     texts = [(passage.record.document_id, folded(passage.record.text)) for passage in known]
     most = max(FEW, COMMON * len(known))

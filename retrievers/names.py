@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +14,7 @@ from urllib.parse import unquote
 
 from core.db.documents import Named
 from core.db.models import CJK_HEAD, HEAD, NAME_LETTERS, NAME_MARKS
-from core.text import CJK, STOP_WORDS
+from core.text import CJK, STOP_WORDS, nfkc, replaced
 from core.types import Passage
 
 MOST_TEXT = 2000  # characters of a passage that are read
@@ -23,7 +22,7 @@ LEAST, LEAST_CJK = 3, 2  # characters of a name
 
 _GAP = re.compile(r"[-_\s]+")
 _CJK_GAP = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")  # a line break
-_MARKS = str.maketrans(*NAME_MARKS)
+_MARKS = dict(zip(*NAME_MARKS, strict=True))
 _REMARK = re.compile(r"(?<=.)\s*[(\[][^\[\]()]*[)\]]\s*$")
 _PREFIX = re.compile(r"^(the|an?|\d{1,2}[.)]?)[-_\s]+(?=.)", re.I)
 _EDGES = re.compile(rf"^[^{NAME_LETTERS}]+|[^{NAME_LETTERS}]+$", re.I)
@@ -32,8 +31,9 @@ _UNBROKEN = re.compile(r"[^\s()<>\[\]{}\"'`,;:|!?*#，。；：、！？（）�
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 _CJK_BEFORE, _CJK_BEHIND = re.compile(f"^[{CJK}]+"), re.compile(f"[{CJK}]+$")
 _LETTER = re.compile(rf"[^\W{CJK}]")  # of a word; Chinese has no gaps between words
-_START = re.compile(rf"(?<![^\W{CJK}])[^\W{CJK}]|[{CJK}]")
-_CJK = re.compile(f"[{CJK}]")
+_INSIDE = re.compile(rf"(?<=[^\W{CJK}])(?=[^\W{CJK}])")
+_WORD = re.compile(rf"[^\W{CJK}]+")
+_CJK, _CJK_RUN = re.compile(f"[{CJK}]"), re.compile(f"[{CJK}]+")
 _QUOTES = frozenset(("《》", "〈〉", "「」", "『』", "【】", '""', "''", "[]", "**", "``"))
 _SENTENCE_ENDS = frozenset(".!?。！？:;：；|•·\n")
 _TAKEN = "\x1f"  # stands for a longer name, so that a shorter one is not found in it
@@ -81,24 +81,23 @@ def folded(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).translate(_MARKS)
+    return replaced(nfkc(text), _MARKS)
 
 
 def heads(text: str) -> set[str]:
     """The beginnings of all names that may stand in the folded text, as `core.db.models.NAME_HEAD` has them: from the
     first letter of a word or from any Chinese character on, of a shorter name all.
     """
-    found = set[str]()
-    for match in _START.finditer(text):
-        start, cjk = match.start(), _CJK.match(match[0])
-        least, longest = (LEAST_CJK, CJK_HEAD) if cjk else (LEAST, HEAD)
-        ends = range(start + least, min(start + longest, len(text)) + 1)
-        found |= {
-            text[start:end]
-            for end in ends
-            if end == start + longest or not _joined(text[end - 1], text[end : end + 1])
-        }
-    return found
+    inside_words = {match.start() for match in _INSIDE.finditer(text)}
+    words = (match.start() for match in _WORD.finditer(text))
+    characters = (start for match in _CJK_RUN.finditer(text) for start in range(*match.span()))
+    return {
+        text[start:end]
+        for starts, least, longest in ((words, LEAST, HEAD), (characters, LEAST_CJK, CJK_HEAD))
+        for start in starts
+        for end in range(start + least, min(start + longest, len(text)) + 1)
+        if end == start + longest or end not in inside_words
+    }
 
 
 def _files(text: str, folder: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import FACT, HEADING_MARK, question_terms, sentences, terms, terms_in
+from core.text import FACT, HEADING_MARK, question_terms, sentences, term_finder, terms
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
@@ -134,11 +134,10 @@ def _covering(found: Sequence[Passage], rarity: Mapping[str, float]) -> list[Pas
     """
     best: dict[str, Passage] = {}
     held: dict[str, set[str]] = {}
+    terms_in = term_finder(rarity)
     for passage in sorted(found, key=lambda p: (-p.coverage, -p.dense, p.record.id)):
         best.setdefault(passage.record.document_id, passage)
-        held.setdefault(passage.record.document_id, set()).update(
-            terms_in(passage.record.indexed_text, rarity)
-        )
+        held.setdefault(passage.record.document_id, set()).update(terms_in(passage.record.indexed_text))
     covers = {i: (p.coverage + coverage(rarity, held[i])) / 2 for i, p in best.items()}
     ranked = sorted(best, key=lambda i: (-covers[i], -best[i].dense, best[i].record.id))
     most = covers[ranked[0]]

@@ -14,7 +14,7 @@ from heapq import nlargest
 from core.db.documents import Live
 from core.errors import NotFound
 from core.scripts import NEAREST, foreign, other_script, shift
-from core.text import is_cjk, language, question_terms, terms_in
+from core.text import is_cjk, language, question_terms, term_finder
 from core.types import FIRST_CHUNK, LAST_CHUNK, Hit, IndexKind, Passage, Query, Record, Vector
 from models.embedders.base import Embedder
 from retrievers import fusion
@@ -124,7 +124,8 @@ class TwoStageRetriever:
         cosines = await self._dense_scores(kept, dense, vector, scope)
         keyword = {hit.record.id: hit.score for hit in lexical}
         idf = fusion.inverse_document_frequency(stats, words)
-        covered = [fusion.coverage(idf, terms_in(record.indexed_text, idf)) for record in kept]
+        terms_in = term_finder(idf)
+        covered = [fusion.coverage(idf, terms_in(record.indexed_text)) for record in kept]
         cjk = is_cjk(text)
         found = [
             Passage(

@@ -28,7 +28,8 @@ from pgvector import Vector as PgVector
 from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
+from pydantic_core import from_json
 
 from core.errors import (
     DimensionMismatch,
@@ -373,6 +374,7 @@ class PgVectorStore(VectorStore):
         """
         with _hung_up_after(self._timeout_s, connection):
             await register_vector_async(connection)
+            set_json_loads(from_json, connection)  # some ten times as fast, for each hit
             await connection.execute(
                 "SELECT set_config('jit', 'off', false), set_config('enable_seqscan', 'off', false), "
                 "set_config('hnsw.ef_search', %s, false), "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Integer,
     Select,
     Text,
     and_,
@@ -141,18 +143,25 @@ async def live(
 
     `generation`: the one that a question began with, though its knowledge base may have switched meanwhile.
     """
+    query = _live(of_generation=generation is not None)
+    found = await session.execute(query, {"ids": list(document_ids), "generation": generation})
+    return {row.id: Live(row.id, row.name, row.revision) for row in found}
+
+
+@cache  # every search asks it, and to build it takes longer than the answer
+def _live(*, of_generation: bool) -> Select[str, str, str | None]:
+    """`ids`: the documents; `generation`: the one whose revisions are asked for."""
     revision: ColumnElement[str | None] = Document.live_revision.expression
-    if generation is not None:
+    generation = bindparam("generation", type_=Integer)
+    if of_generation:
         revision = case((KnowledgeBase.generation == generation, revision), else_=DocumentGeneration.revision)
     query = select(Document.id, Document.name, revision.label("revision")).where(
-        Document.id.in_(document_ids), revision.is_not(None)
+        Document.id == any_(bindparam("ids", type_=ARRAY(Text))), revision.is_not(None)
     )
-    if generation is not None:
-        of_it = and_(
-            DocumentGeneration.document_id == Document.id, DocumentGeneration.generation == generation
-        )
-        query = query.join(KnowledgeBase).outerjoin(DocumentGeneration, of_it)
-    return {row.id: Live(row.id, row.name, row.revision) for row in await session.execute(query)}
+    if not of_generation:
+        return query
+    of_it = and_(DocumentGeneration.document_id == Document.id, DocumentGeneration.generation == generation)
+    return query.join(KnowledgeBase).outerjoin(DocumentGeneration, of_it)
 
 
 async def searchable(session: AsyncSession, kb_id: str) -> list[Live]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.text import is_cjk, language, question_terms, sentences, terms, terms_in, weight
+from core.text import is_cjk, language, nfkc, question_terms, sentences, term_finder, terms, weight
 from core.types import Span
 
 # Pieces that the sentence rules look at, so that random texts meet them often.
@@ -83,7 +84,13 @@ MIXED = st.text(alphabet="年假天 ab s'ies’1289.,-ＡⅣ々ー한\n", max_si
 @settings(max_examples=300)
 def test_wanted_terms_are_found_just_where_they_are_terms(text: str, question: str, odd: set[str]) -> None:
     wanted = {*terms(question), *terms(text)[::2], *odd}
-    assert terms_in(text, wanted) == wanted & set(terms(text))
+    assert term_finder(wanted)(text) == wanted & set(terms(text))
+
+
+@given(st.text(alphabet="，：；？！（）％。Ａé́ﾞかﾊﾟⅣ한글年a", max_size=30) | st.text(max_size=60))
+@settings(max_examples=300)
+def test_the_normal_form_is_that_of_unicode(text: str) -> None:
+    assert nfkc(text) == unicodedata.normalize("NFKC", text)
 
 
 @given(st.text(max_size=200))
