@@ -13,7 +13,7 @@ import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -264,7 +264,22 @@ class Passage:
         return " … ".join(pieces) if self.spans else record.text
 
     def with_score(self, score: float) -> Passage:
-        return replace(self, score=score)
+        """As `dataclasses.replace`, in half the time: every candidate of a search gets several scores."""
+        return Passage(
+            self.record,
+            self.document_name,
+            score,
+            self.dense,
+            self.coverage,
+            self.summary,
+            self.spans,
+            self.whole,
+            self.lead,
+            self.kb,
+            self.foreign,
+            self.shift,
+            self.near,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,15 +201,26 @@ async def in_other_language(
     """At most so many documents of the knowledge base (`only` these) that can be found and are in the other of the two
     languages (`zh`, `en`) than this.
     """
+    values = {
+        "kb_id": kb_id,
+        "language": "en" if language == "zh" else "zh",
+        "only": list(only or ()),
+        "most": most,
+    }
+    return tuple((await session.execute(_in_language(anywhere=only is None), values)).scalars())
+
+
+@cache
+def _in_language(*, anywhere: bool) -> Select[str]:
     query = select(Document.id).where(
-        Document.kb_id == kb_id,
+        Document.kb_id == bindparam("kb_id"),
         Document.live_revision.is_not(None),
-        Document.language == ("en" if language == "zh" else "zh"),
+        Document.language == bindparam("language"),
     )
-    if only is not None:
+    if not anywhere:
         # One parameter for all of them: a statement takes 65,535 at most.
-        query = query.where(Document.id == any_(bindparam("only", list(only), ARRAY(Text))))
-    return tuple((await session.execute(query.limit(most))).scalars())
+        query = query.where(Document.id == any_(bindparam("only", type_=ARRAY(Text))))
+    return query.limit(bindparam("most", type_=Integer))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from core.types import IndexKind, IndexName, Page, ParsedDocument, Passage, Record, Section, Span, derived_id
+from dataclasses import fields, replace
+
+from core.types import (
+    IndexKind,
+    IndexName,
+    Near,
+    Page,
+    ParsedDocument,
+    Passage,
+    Record,
+    Section,
+    Span,
+    derived_id,
+)
 
 DOCUMENT = ParsedDocument(
     "preface# One\ntext# Two\nmore",
@@ -55,3 +68,13 @@ def test_the_text_of_an_index_name_can_be_read_back_and_other_texts_are_none() -
         "xkb_a_g1_chunks",
     ):
         assert IndexName.read(other) is None
+
+
+def test_a_passage_with_another_score_is_the_same_but_for_it() -> None:
+    span = Span(0, 3)
+    passage = Passage(
+        Record("1", "d", "r", "One."), "doc", 1.0, 0.1, 0.2, 0.3, (span,), True, "lead", "kb", True, 0.4,
+        (Near(span, 0.5),),
+    )  # fmt: skip
+    assert all(getattr(passage, field.name) != field.default for field in fields(passage))
+    assert passage.with_score(2.0) == replace(passage, score=2.0)
