@@ -43,31 +43,34 @@ _TAKEN = "\x1f"  # stands for a longer name, so that a shorter one is not found 
 class Naming:
     """A passage that is read for names: its text as it is (but for NFKC and marks), folded, and the files in it.
 
-    `title` is its own document's, folded.
+    `own_name` is what texts call its document.
     """
 
     passage: Passage
     text: str
     folded: str
     files: frozenset[str]
-    title: str
+    own_name: str
 
     @classmethod
     def of(cls, passage: Passage) -> Naming:
         text = passage.record.text[:MOST_TEXT]
         title = passage.record.header.partition("\n")[0].partition(" > ")[0]
         files = frozenset(_files(text, posixpath.dirname(passage.document_name)))
-        return cls(passage, _plain(text), folded(text), files, _EDGES.sub("", folded(title)))
+        return cls(passage, _plain(text), folded(text), files, folded(_bare(title)))
 
     def named(self, documents: Sequence[Named]) -> list[str]:
         """Ids of those of the documents that it names, but for its own. Of names inside each other the longest counts,
-        be it its own title.
+        be it its own.
         """
-        names = [(self.title, []), *((n, list(same)) for n, same in groupby(documents, lambda d: d.known_as))]
+        names = [
+            (self.own_name, []),
+            *((n, list(same)) for n, same in groupby(documents, lambda d: d.known_as)),
+        ]
         text, left, result = self.text, self.folded, list[str]()
         for name, same in sorted(names, key=lambda item: -len(item[0])):
             found = [d for d in same if d.name in self.files or _names(d, text, left)]
-            if found or name == self.title:
+            if found or name == self.own_name:
                 left = _without(name, left)
             for document in found:
                 text = _without(_as_written(document), text)
@@ -153,9 +156,12 @@ def _is_phrase(name: str) -> bool:
 
 
 def _as_written(document: Named) -> str:
-    """Its title, as `KNOWN_AS` has it but for capital letters and gaps."""
-    title = _EDGES.sub("", _REMARK.sub("", _plain(document.title or "")))
-    return _EDGES.sub("", _PREFIX.sub("", title))
+    return _bare(document.title or "")
+
+
+def _bare(title: str) -> str:
+    """The title, as `KNOWN_AS` has it but for capital letters and gaps."""
+    return _EDGES.sub("", _PREFIX.sub("", _EDGES.sub("", _REMARK.sub("", _plain(title)))))
 
 
 def _names(document: Named, text: str, folded: str) -> bool:

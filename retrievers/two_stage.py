@@ -23,7 +23,7 @@ from retrievers.documents import Documents
 from stores.filters import And, Eq, Filter, Gte, In, Lte, Or
 
 MOST_SECTIONS = 20  # chosen by a recursive search
-WIDER = 2  # times as many hits are looked at for those inside the chosen documents
+ENOUGH = 0.25  # of the hits everywhere: where so many are inside the chosen documents, the best ones there are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,15 +272,14 @@ async def _in_both(
     chosen: _Chosen,
     pool: int,
 ) -> list[Hit]:
-    """The best `pool` hits everywhere, and the best inside what was chosen.
+    """The best `pool` hits everywhere and, unless enough of them are inside what was chosen, the best there.
 
-    Mostly the latter are among the best hits everywhere, and a search among few is dear.
+    A search among few is dear, and what it would add ranks too low to be read (docs/benchmarks.md).
     """
-    found = await search(WIDER * pool, everywhere)
-    held = [hit for hit in found if chosen.holds(hit.record)][:pool]
-    if len(held) < pool:  # a store may look at fewer candidates among many than among few
-        held = await search(pool, inside)
-    return [*found[:pool], *held]
+    found = await search(pool, everywhere)
+    if sum(chosen.holds(hit.record) for hit in found) >= ENOUGH * pool:
+        return found
+    return [*found, *await search(pool, inside)]
 
 
 async def _vectors(query: Query, embedder: Embedder) -> Sequence[Vector]:

@@ -253,6 +253,12 @@ async def test_of_names_inside_each_other_the_longest_counts() -> None:
     assert await named("See the Heron Island Guide, and the Heron.", titles) == ["guide", "ship"]
 
 
+async def test_a_passage_does_not_name_a_document_that_is_called_as_its_own_is() -> None:
+    titles: dict[str, str | None] = {"it": "Scott Howell (consultant)", "other": "Scott Howell (footballer)"}
+    header = "Scott Howell (consultant)"
+    assert await named("Scott Howell is a consultant.", titles, header=header) == []
+
+
 async def test_a_passage_does_not_name_its_own_document_but_what_its_title_names() -> None:
     titles: dict[str, str | None] = {
         "it": "Harbour Handbook",
