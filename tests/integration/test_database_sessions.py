@@ -1,9 +1,11 @@
-"""Is a reading session no transaction, and a transaction still one after it, on the same connection?"""
+"""Is a reading session no transaction, a transaction still one after it on the same connection, and a dead one gone?"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -50,6 +52,21 @@ async def test_a_transaction_on_the_same_connection_is_undone_as_before(database
             raise ZeroDivisionError
     async with database.reading() as session:
         assert (await session.execute(text("SELECT to_regclass('left_over')"))).scalar_one() is None
+
+
+async def test_a_connection_that_the_server_has_closed_costs_no_request(
+    prepared_url: str, database: Database
+) -> None:
+    async with database.reading() as session:
+        pid = await pid_of(session)
+    server = psutil.Process(pid)
+    watcher = Database(prepared_url, pool_size=1)
+    async with watcher.reading() as session:
+        await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    await watcher.close()
+    await asyncio.to_thread(server.wait, timeout=10)
+    async with database.transaction() as session:
+        assert await pid_of(session) != pid
 
 
 @pytest.mark.parametrize("kind", ["reading", "transaction"])
