@@ -19,6 +19,7 @@ _CJK_CHARACTER = re.compile(f"[{CJK}]")
 _CJK_RUN = re.compile(f"[{CJK}]+")
 _PAIR = re.compile(f"[{CJK}]{{2}}")
 _TOKEN = re.compile(rf"[{CJK}]+|\d+(?:[.,:/-]\d+)+|[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?")
+_E_OF_PLURALS = ("se", "xe", "ze", "che", "she", "oe")
 _NUMBER_PARTS = re.compile(r"\d+")
 _WIDE = dict(zip("，：；？！（）％", ",:;?!()%", strict=True))
 
@@ -117,15 +118,16 @@ def _bigrams(run: str) -> list[str]:
 
 @lru_cache(maxsize=2**15)  # a text's few thousand words come again and again
 def _stem(word: str) -> str:
-    """The weakest useful stemming (Harman's S-stemmer, 1991): plural to singular, possessives off."""
+    """The weakest useful stemming (Harman's S-stemmer, 1991): plural to singular, possessives off.
+
+    Behind s, x, z, ch, sh and o an "e" goes, too, so that "taxes" meets "tax", and "cases" "case".
+    """
     word = re.sub(r"['’]s$|['’]", "", word)
     if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
         return word[:-3] + "y"
-    if len(word) > 3 and word.endswith("es") and not word.endswith(("aes", "ees", "oes")):
-        return word[:-1]
     if len(word) > 2 and word.endswith("s") and not word.endswith(("us", "ss")):
-        return word[:-1]
-    return word
+        word = word[:-1]
+    return word[:-1] if len(word) > 3 and word.endswith(_E_OF_PLURALS) else word
 
 
 def is_cjk(text: str) -> bool:
@@ -159,13 +161,15 @@ _SENTENCE_END = re.compile(
     r"|\n\s*\n\s*"
     r"|\n"
 )
+# An initial ("J. Smith") is a capital letter, and no unit ("230 V.").
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:mr|mrs|ms|dr|prof|st|no|vs|fig|eq|al|inc|ltd|co|corp|jr|sr|dept|approx|vol|pp?|e\.g|i\.e|u\.s|cf)"
-    r"|(?:^|\s)[A-Z])\.$",
-    re.IGNORECASE,
+    r"(?:\b(?i:mr|mrs|ms|dr|prof|st|vs|fig|eq|al|inc|ltd|co|corp|jr|sr|dept|approx|vol|pp?|e\.g|i\.e|u\.s|cf)"
+    r"|(?:^|(?<!\d)\s)[A-Z])\.$"
 )
+_NUMBER_SIGN = re.compile(r"\bno\.$", re.IGNORECASE)  # before a number; else "the answer is no."
 _LINE_START = re.compile(r"\s*(?:[|#>*•·\-–—]|\d+[.)、]|[（(]?[一二三四五六七八九十]+[)）、])")
-_LIST_NUMBER = re.compile(r"(?:^|[\n:：(（,，;；])\s*\d{1,2}\.$")  # "1." before an item, no end of a sentence
+# "1." before an item, no end of a sentence; but "until 6:45." and "it costs 12,50." are.
+_LIST_NUMBER = re.compile(r"(?:^|[\n：(（，；]|(?<!\d)[:,;])\s*\d{1,2}\.$")
 _KEYED_ROW = re.compile(r"[^:：\n]{1,60}[:：][^;；\n]*[;；][^:：\n]{1,60}[:：]")
 HEADING_MARK = re.compile(r"#{1,6}\s+(?=\S)")  # of Markdown, at the beginning of a line
 FACT = re.compile(r"[\d。．.!！?？;；:：]")  # an ender, a colon, a number: more than a heading has
@@ -198,6 +202,8 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], stop: int, wrapp
         return not _is_wrapped(line, text[match.end() : stop].partition("\n")[0])
     if mark.startswith("."):
         before = text[max(begin, match.start() - 12) : match.start() + 1]
+        if _NUMBER_SIGN.search(before):
+            return not text[match.end() : stop].lstrip()[:1].isdigit()
         return not (_ABBREVIATION.search(before) or _LIST_NUMBER.search(before))
     return True
 

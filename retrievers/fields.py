@@ -2,19 +2,19 @@
 
 "What did legal decide in 2025?" names the department legal and the year 2025, if the knowledge base says that its
 documents have these fields. What is named becomes a filter, so the rules are strict: the exact value, as a word of its
-own, and not one that the question leaves out ("except legal", 除了法务部).
+own, and not one that the question leaves out ("except legal", 除了法务部). Of numbers none is named where the question
+asks for what lies before, after or between some.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.text import is_cjk
+from core.text import STOP_WORDS, is_cjk, nfkc
 from core.types import Scalar
 from stores.filters import In, type_of
 
@@ -41,11 +41,21 @@ _LEFT_OUT_BEFORE = re.compile(
     r"|除了?|不是|不在|不含|不包括|排除|非)$"
 )
 _LEFT_OUT_BEHIND = re.compile(r"^\s*(?:以外|之外)")
+_BOUND = re.compile(
+    r"\b(?:before|after|since|until|till|by|between|than|over|under|above|below|at least|at most|up to|prior to)"
+    r"\s+(?:(?:the|end|start|beginning|year|of)\s+)*\d"
+    r"|\bfrom\s+\d\S*\s+(?:to|until|till|on|onwards?)\b|\d\s+(?:or|and)\s+(?:later|earlier|newer|older|more|less)\b"
+    r"|\d\s*年?(?:度|初|底|末)?\s*(?:及|或|和)?\s*(?:以前|之前|以后|之后|以来|前|后|起|至|到|以上|以下)"
+)
+# Values that are also words of any question count only where they are written as names are: "the IT department".
+_WORDS = STOP_WORDS | {"all", "am", "any", "if", "may", "us"}
 
 
 def recognised(question: str, field: DeclaredField, values: Iterable[Scalar]) -> In | None:
     """The filter that the field's values in the question make; None if there are none."""
-    text = _fold(question)
+    text = nfkc(question)
+    if field.type == "number" and _BOUND.search(text.lower()):
+        return None
     named = {value: _fold(str(value)) for value in _of_type(field, values) if _stands_in(text, value)}
     # "人事部" also holds "人事": the longer one is meant.
     meant = [v for v, word in named.items() if not any(word != w and word in w for w in named.values())]
@@ -59,21 +69,24 @@ def _of_type(field: DeclaredField, values: Iterable[Scalar]) -> Iterator[Scalar]
 
 
 def _stands_in(text: str, value: Scalar) -> bool:
-    """Whether the value stands in the folded text as a word of its own, and is not left out there."""
-    word = re.escape(_fold(str(value)))
+    """Whether the value stands in the text as a word of its own, and is not left out there."""
+    folded = _fold(str(value))
+    as_written = folded in _WORDS
+    word = re.escape((nfkc(str(value)) if folded != str(value) else folded.upper()) if as_written else folded)
+    text = text if as_written else text.lower()
     if not isinstance(value, str):
         pattern = rf"(?<![\d.]){word}(?!\d|\.\d)"
     else:
         pattern = word if is_cjk(value) else rf"(?<![^\W\u3400-\u9fff]){word}(?![^\W\u3400-\u9fff])"
     return any(
-        not _LEFT_OUT_BEFORE.search(text[: found.start()])
+        not _LEFT_OUT_BEFORE.search(text[: found.start()].lower())
         and not _LEFT_OUT_BEHIND.search(text[found.end() :])
         for found in re.finditer(pattern, text)
     )
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).lower()
+    return nfkc(text).lower()
 
 
 def declared(fields: Sequence[object]) -> tuple[DeclaredField, ...]:

@@ -32,8 +32,10 @@ LEAST_CLOSENESS = 0.02
 SEARCHED = 50  # summaries
 # Terms of a question about a whole document that name none.
 _GENERIC = frozenset(
-    "summarise summarize summary overview gist outline main mainly content topic subject purpose say cover contain "
-    "describe discuss all please give short brief tell show document doc file".split()
+    terms(
+        "summarise summarize summary overview gist outline main mainly content topic subject purpose say cover contain "
+        "describe discuss all please give short brief tell show document doc file"
+    )
 )
 LONGEST_STRETCH = 200_000  # characters between a summary's first and last key sentence
 

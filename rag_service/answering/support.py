@@ -74,6 +74,8 @@ class CoverageAndCosine:
         self._thresholds = thresholds
 
     def supported(self, question: str, passages: Sequence[Passage]) -> bool:
+        if not any(map(str.isalnum, question)):  # "?!" asks nothing
+            return False
         cjk = is_cjk(question)
         return any(self._above(cjk, passage) >= 0 for passage in passages)
 

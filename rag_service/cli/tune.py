@@ -73,7 +73,16 @@ def _print_result(name: str, result: TuneResult) -> None:
     if result.best is None:
         typer.echo("No candidate was finished: give it more --seconds or fewer --sample-characters.")
         return
-    typer.echo(f"\nBest: {_words(result.best)}. To apply it:\n  {_command(name, result.best)}")
+    best = next(c for c in result.candidates if c.chunking == result.best)
+    if not best.support and not best.recall_at_5:
+        typer.echo(
+            "\nNo candidate finds what answers any question, so none is best. "
+            "Does the evidence stand in the documents, word for word?"
+        )
+        return
+    alike = sum(c.finished and _shares(c) == _shares(best) for c in result.candidates) - 1
+    also = f" ({alike} more find as much; of these it has the fewest chunks)" if alike else ""
+    typer.echo(f"\nBest: {_words(result.best)}{also}. To apply it:\n  {_command(name, result.best)}")
 
 
 def _shares(tuned: Tuned) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from core.types import Scalar
 from retrievers.fields import DeclaredField, recognised
 
 DEPARTMENT = DeclaredField(name="department")
-DEPARTMENTS: list[Scalar] = ["legal", "hr", "human resources", "人事", "人事部", "法务部"]
+DEPARTMENTS: list[Scalar] = ["legal", "hr", "IT", "human resources", "人事", "人事部", "法务部"]
 YEAR = DeclaredField(name="year", type="number")
 YEARS: list[Scalar] = [2024, 2025, 25]
 
@@ -28,6 +28,8 @@ YEARS: list[Scalar] = [2024, 2025, 25]
         ("法务部以外的部门", None),
         ("Not in legal but in hr?", ("hr",)),
         ("How many days?", None),
+        ("Is it true that two signatures are needed?", None),
+        ("What did the IT department decide?", ("IT",)),
     ],
 )
 def test_values_of_text(question: str, expected: tuple[str, ...] | None) -> None:
@@ -43,6 +45,16 @@ def test_values_of_text(question: str, expected: tuple[str, ...] | None) -> None
         ("The budget of 20250 euros", None),
         ("version 2025.1", None),
         ("1.2025", None),
+        ("What was decided after 2024?", None),
+        ("Which contracts need signatures before the end of 2025?", None),
+        ("decisions since 2025", None),
+        ("Between 2023 and 2025, what changed?", None),
+        ("from 2024 to 2025", None),
+        ("What changed in 2025 or later?", None),
+        ("decisions from 2025", (2025,)),
+        ("2025年以前的规定", None),
+        ("2024年到2025年的预算", None),
+        ("2025年的前三项决定", (2025,)),
     ],
 )
 def test_values_that_are_numbers(question: str, expected: tuple[int, ...] | None) -> None:
