@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.text import question_terms, sentences, terms, weight
+from core.text import HEADING_MARK, question_terms, sentences, terms, weight
 from core.types import Passage, Query, Span
 
 UNRELATED = 0.15  # what a sentence without a word of the question is worth, beside the 1 of one with all
@@ -32,7 +32,8 @@ class Sentence:
     """A sentence of the passage of this `rank`; its terms, those of the heading it stands under, and its weight
     (`core.text.weight`).
 
-    `cosine` of it and the question where they were compared.
+    `cosine` of it and the question where they were compared. `bare`: a heading or the rule of a table, which tells
+    nothing by itself.
     """
 
     rank: int
@@ -41,6 +42,7 @@ class Sentence:
     heading: frozenset[str]
     weight: float
     cosine: float | None
+    bare: bool = False
 
 
 class SentenceCompressor:
@@ -49,8 +51,8 @@ class SentenceCompressor:
     A sentence is worth the share of the question's terms in it, and (less) in its neighbours and the heading it stands
     under, rare terms counting more, by the rank of its passage and for its length: two short sentences may tell more
     than a long one. Where a passage's sentences were compared with the question (`Passage.near`), how near they are
-    stands for the share. The constants were measured (docs/benchmarks.md). Whole sentences keep citations exact and
-    numbers with their words.
+    stands for the share. Headings and rules of tables come last. The constants were measured (docs/benchmarks.md).
+    Whole sentences keep citations exact and numbers with their words.
     """
 
     async def compress(self, query: Query, passages: Sequence[Passage], *, budget: float) -> list[Passage]:
@@ -90,9 +92,11 @@ def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
-            result.append(
-                Sentence(rank, place, frozenset(terms(text)), heading, weight(text), _cosine(place, passage))
+            found, bare = (
+                frozenset(terms(text)),
+                bool(HEADING_MARK.match(text)) or not any(map(str.isalnum, text)),
             )
+            result.append(Sentence(rank, place, found, heading, weight(text), _cosine(place, passage), bare))
     return result
 
 
@@ -141,7 +145,8 @@ def _worth(found: Sequence[Sentence], relation: _Relation) -> list[float]:
     for i, sentence in enumerate(found):
         around = max(shares[max(i - 1, 0) : i] + shares[i + 1 : i + 2], default=0.0)
         worth = UNRELATED + shares[i] + AROUND * around
-        result.append(worth / (1 + 0.3 * sentence.rank) / (5 + sentence.weight) ** 0.3)
+        worth /= (1 + 0.3 * sentence.rank) * (5 + sentence.weight) ** 0.3
+        result.append(0.0 if sentence.bare else worth)
     return result
 
 

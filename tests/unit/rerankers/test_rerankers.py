@@ -84,6 +84,15 @@ async def test_a_rare_word_of_the_question_counts_more_than_one_that_every_sente
     assert kept.text == rare
 
 
+async def test_headings_and_rules_of_tables_leave_their_room_to_what_tells_something() -> None:
+    text = "## Parental leave\n\nIt is sixteen weeks.\n\n| leave | weeks |\n|---|---|\n| sick | as needed |"
+    [kept] = await SentenceCompressor().compress(QUESTION, [passage(0, text)], budget=weight(text) - 11)
+    assert "##" not in kept.text
+    assert "|---|" not in kept.text
+    assert "It is sixteen weeks." in kept.text
+    assert "| sick | as needed |" in kept.text
+
+
 TEXTS = st.lists(
     st.sampled_from(
         ["Parental leave is 16 weeks. ", "年假有 10 天。", "Nothing here.\n\n", "Paid 3,500.50 on day 25. "]
