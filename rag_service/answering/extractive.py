@@ -26,6 +26,7 @@ _MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
 _HALF = 0.5  # the same where the best passage is in another language
 _HEADING_WEIGHT = 15.0  # Chinese characters
+_STATES = re.compile(r"[.。!！;；][”’」』）)\"']*$")
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 
 
@@ -95,11 +96,12 @@ def best_sentences(
     """The sentences that hold most of the question's words, better passages first among equals.
 
     The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
-    So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and
-    sentences that only repeat the question are left out. Where no sentence holds `_LEAST_SHARE` of the words,
-    there is no answer here: none, unless the best passage is in another language, which shares no words. Then it is the
-    nearest of the sentences that were compared with the question, of those that tell something; sentences in the
-    question's language must hold `_HALF` of its words to count before that.
+    So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and what only
+    repeats the question are left out, but for statements: "It does not cover rust." answers "Does it cover rust?".
+    Where no sentence holds `_LEAST_SHARE` of the words, there is no answer here: none, unless the best passage is in
+    another language, which shares no words. Then it is the nearest of the sentences that were compared with the
+    question, of those that tell something; sentences in the question's language must hold `_HALF` of its words to
+    count before that.
     """
     own, context = set(question_terms(asked)), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
@@ -111,7 +113,7 @@ def best_sentences(
             words = set(terms(_LINK_TARGET.sub("]", sentence)))
             share = _share(words, own) + _share(words, context - own) / 3
             names_only = _is_heading(sentence, passage) or (sentence.startswith("|") and not in_table)
-            if not names_only and not words <= repeated:
+            if not names_only and not (words <= repeated and not _STATES.search(sentence)):
                 scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
             before = share * (0.9 if names_only else 1 / 3)
             in_table = sentence.startswith("|")

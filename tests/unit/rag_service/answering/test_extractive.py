@@ -44,6 +44,12 @@ def test_a_sentence_that_only_repeats_the_question_is_no_answer() -> None:
     ]
 
 
+def test_a_statement_of_the_questions_own_words_answers_it() -> None:
+    text = "The Kestrel warranty is 30 months. It does not cover corrosion. Propellers are extra."
+    assert "It does not cover corrosion." in best("Does the Kestrel warranty cover corrosion?", text)
+    assert best("年假可以跨年吗？", "年假不可以跨年。每年五天。") == ["年假不可以跨年。"]
+
+
 def test_what_stands_under_a_heading_answers_not_the_heading() -> None:
     assert best(
         "出差住宿标准是多少？", "一、住宿标准\n一线城市每晚不超过 600 元。\n二、餐补\n每天 100 元。"
