@@ -23,6 +23,7 @@ from retrievers.refine import RefineChoice
 from retrievers.structure import StructureChoice
 
 router = APIRouter(prefix="/kbs", tags=["knowledge bases"])
+SEARCHING = frozenset(("structure", "refine", "ranking", "fields"))  # how documents are searched
 
 
 def _other_generation(kb: KnowledgeBase) -> schemas.Generation | None:
@@ -104,14 +105,13 @@ async def create_kb(services: Services, _: AdminKey, body: schemas.KbCreate) -> 
 
 
 def _set_options(services: ApiServices, kb: KnowledgeBase, body: schemas.KbOptions) -> None:
-    """Keep what the request says about cutting and searching; what it does not say stays."""
+    """Keep what the request says about cutting and searching; what it does not say stays, null means the default."""
     if body.chunking is not None:
         embedder = services.embedders.of_or_current(kb.embedder)
         make_chunker(embedder, body.chunking)  # raises what is wrong before anything is read
-    options = body.model_dump(
-        mode="json", include={"chunking", "structure", "refine", "ranking", "fields"}, exclude_none=True
-    )
-    kb.settings = {**kb.settings, **options}
+    options = body.model_dump(mode="json", include={"chunking", *SEARCHING}, exclude_none=True)
+    cleared = {name for name in SEARCHING & body.model_fields_set if getattr(body, name) is None}
+    kb.settings = {name: value for name, value in (kb.settings | options).items() if name not in cleared}
 
 
 @router.get("/{kb}")
@@ -126,7 +126,7 @@ async def get_kb(services: Services, _: AnyKey, kb: str) -> schemas.Kb:
 @router.patch("/{kb}")
 async def update_kb(services: Services, _: AdminKey, kb: str, body: schemas.KbUpdate) -> schemas.Kb:
     """Change name, description, how it is answered from (`llms` and `params` are replaced as a whole), how documents
-    are searched, or how those are cut that are read from now on (`…/reread` cuts the rest)."""
+    are searched (null: by the defaults), or how those are cut that are read from now on (`…/reread` cuts the rest)."""
     changes = body.model_dump(exclude_none=True, include={"name", "description"})
     async with services.database.transaction() as session:
         found = await kbs.by_name(session, kb, lock=True)

@@ -129,6 +129,16 @@ def test_a_search_names_the_reranker_that_is_not_there(service: Running) -> None
     assert f"Searched without {missing}" in service.command("search", "--kb", "rules", QUESTION).output
 
 
+def test_null_takes_a_knowledge_base_back_to_the_defaults(service: Running) -> None:
+    before = service.client.get("/kbs/rules").json()
+    service.client.patch("/kbs/rules", json={"ranking": {"diversity": 0.5}, "structure": {"links": False}})
+    assert service.client.get("/kbs/rules").json() != before
+    service.client.patch("/kbs/rules", json={"description": ""}).raise_for_status()
+    assert service.client.get("/kbs/rules").json() != before  # what is not said stays
+    service.client.patch("/kbs/rules", json={"ranking": None, "structure": None}).raise_for_status()
+    assert service.client.get("/kbs/rules").json() == before
+
+
 def test_without_a_reranker_the_order_is_that_of_the_search(service: Running) -> None:
     scores = [passage["score"] for passage in search(service, reranker="none")["passages"]]
     assert scores == sorted(scores, reverse=True)
