@@ -39,7 +39,7 @@ from core.settings import Settings
 from core.text import is_cjk
 from core.types import Passage
 from models.embedders.base import BUNDLED
-from rag_service.answering.support import CoverageAndCosine, Thresholds
+from rag_service.answering.support import CoverageAndCosine, Thresholds, similarity
 from rag_service.calibrate import auc
 from rag_service.wiring import SUPPORT
 
@@ -65,7 +65,7 @@ class Signal:
         return bool(self.passages) and is_cjk(self.passages[0].record.text) == is_cjk(self.question)
 
     def strength(self, coverage_weight: float) -> float:
-        return max((p.dense + coverage_weight * p.coverage for p in self.passages), default=0.0)
+        return max((similarity(p) + coverage_weight * p.coverage for p in self.passages), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,11 @@ class Group:
     def same_script(self) -> bool:
         """Whether most of its questions are in the script of what they found."""
         return 2 * sum(signal.same_script for signal in self.signals) >= len(self.signals)
+
+    @property
+    def chinese(self) -> bool:
+        """Whether its questions are."""
+        return is_cjk(" ".join(signal.question for signal in self.signals))
 
 
 def main() -> int:
@@ -206,10 +211,11 @@ def _rule(groups: Sequence[Group]) -> dict[str, Any]:
     """The thresholds that lose `LOST` percent of the worst answerable group and refuse most of the others."""
     best = max((_thresholds(groups, weight) for weight in WEIGHTS), key=lambda rule: _caught(groups, rule))
     return {
-        "rule": "dense + coverage_weight * coverage >= threshold",
+        "rule": "similarity + coverage_weight * coverage >= threshold",
         "coverage_weight": best.coverage_weight,
         "same_script": round(best.same_script, 3),
-        "other_script": round(best.other_script, 3),
+        "from_chinese": round(best.from_chinese, 3),
+        "to_chinese": round(best.to_chinese, 3),
         "refused": round(_caught(groups, best), 1),
         "refused_now": round(_caught(groups, SUPPORT[BUNDLED]), 1),
     }
@@ -219,12 +225,12 @@ def _thresholds(groups: Sequence[Group], weight: float) -> Thresholds:
     """A threshold that no group tells about stays as it is."""
     now = SUPPORT[BUNDLED]
 
-    def least(same_script: bool, unknown: float) -> float:
+    def least(same_script: bool, unknown: float, *, chinese: bool | None = None) -> float:
         return min(
             (
                 float(np.percentile(group.strengths(weight), LOST))
                 for group in groups
-                if group.answerable and group.same_script == same_script
+                if group.answerable and group.same_script == same_script and chinese in (None, group.chinese)
             ),
             default=unknown,
         )
@@ -232,7 +238,9 @@ def _thresholds(groups: Sequence[Group], weight: float) -> Thresholds:
     return Thresholds(
         coverage_weight=weight,
         same_script=least(True, now.same_script),
-        other_script=least(False, now.other_script),
+        other_script=now.other_script,  # its sentences are compared, but where that is turned off
+        from_chinese=least(False, now.from_chinese, chinese=True),
+        to_chinese=least(False, now.to_chinese, chinese=False),
     )
 
 

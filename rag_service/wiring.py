@@ -169,7 +169,9 @@ RERANK_MODELS: Mapping[str, Callable[[RerankerSettings], RerankModel]] = {
 # nine sets and small parts of them: no answerable question refused, of questions about something else on average
 # 88 % (English) and 67 % (Chinese), most in small knowledge bases; docs/benchmarks.md has them all.
 SUPPORT: Mapping[str, Thresholds] = {
-    BUNDLED: Thresholds(coverage_weight=0.125, same_script=0.94, other_script=0.86),
+    BUNDLED: Thresholds(
+        coverage_weight=0.125, same_script=0.94, other_script=0.86, from_chinese=0.876, to_chinese=0.865
+    ),
 }
 
 

@@ -50,10 +50,12 @@ class AnyPassage:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """A passage supports if `dense + coverage_weight * coverage` reaches the threshold.
+    """A passage supports if `similarity + coverage_weight * coverage` reaches the threshold.
 
     `same_script` is the threshold for a passage in the question's script (Chinese, or alphabetic),
     `other_script` for one in the other: it shares no words with the question, and its cosine is lower by 0.1.
+    Where its sentences were compared with the question, it is `from_chinese` for a Chinese question to an alphabetic
+    text, `to_chinese` for the reverse: embedders are nearer in one direction than in the other.
     The numbers belong to one embedder. `benchmarks/refusal.py` computes them: they are where at most 1.5 % of
     the answerable questions of the worst set are refused (docs/benchmarks.md has the evidence).
     """
@@ -61,6 +63,24 @@ class Thresholds:
     coverage_weight: float
     same_script: float
     other_script: float
+    from_chinese: float
+    to_chinese: float
+
+    def least(self, passage: Passage, *, cjk: bool) -> float:
+        """The threshold for the passage of a question that is Chinese (`cjk`) or not."""
+        if is_cjk(passage.record.text) == cjk:
+            return self.same_script
+        if not passage.near:
+            return self.other_script
+        return self.from_chinese if cjk else self.to_chinese
+
+
+def similarity(passage: Passage) -> float:
+    """The passage's dense score; where its sentences were compared with the question, the mean of it and their best."""
+    if not passage.near:
+        return passage.dense
+    best = (1 + max(near.cosine for near in passage.near)) / 2
+    return (passage.dense + best) / 2
 
 
 class CoverageAndCosine:
@@ -95,8 +115,7 @@ class CoverageAndCosine:
 
     def _above(self, cjk: bool, passage: Passage) -> float:
         t = self._thresholds
-        least = t.same_script if is_cjk(passage.record.text) == cjk else t.other_script
-        return passage.dense + t.coverage_weight * passage.coverage - least
+        return similarity(passage) + t.coverage_weight * passage.coverage - t.least(passage, cjk=cjk)
 
 
 def _mean_of_strongest(values: Iterable[float]) -> float:

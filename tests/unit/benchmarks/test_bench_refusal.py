@@ -36,12 +36,13 @@ def test_a_signal_is_as_strong_as_its_best_passage() -> None:
     assert Signal("who?", ()).strength(0.2) == 0.0
 
 
-def test_thresholds_are_those_of_the_worst_answerable_group_of_each_script() -> None:
+def test_thresholds_are_those_of_the_worst_answerable_group_of_each_direction() -> None:
     good, bad = group(True, signal(0.95), signal(0.95)), group(True, signal(0.92), signal(0.92))
     foreign = group(False, signal(0.99))
     crossing = group(True, signal(0.87, question="谁？"), signal(0.87, question="谁？"))
-    rule = _thresholds([good, bad, foreign, crossing], 0.0)
-    assert (rule.same_script, rule.other_script) == pytest.approx((0.92, 0.87))
+    back = group(True, signal(0.86, text="他"), signal(0.86, text="他"))
+    rule = _thresholds([good, bad, foreign, crossing, back], 0.0)
+    assert (rule.same_script, rule.from_chinese, rule.to_chinese) == pytest.approx((0.92, 0.87, 0.86))
 
 
 def test_the_rule_refuses_what_is_weaker_than_every_answerable_question() -> None:

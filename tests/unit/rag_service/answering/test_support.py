@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.text import question_terms, terms
-from core.types import Passage, Record, TermStats
+from core.types import Near, Passage, Record, Span, TermStats
 from models.embedders.base import BUNDLED
 from models.embedders.bundled import BundledEmbedder
 from rag_service.answering.support import (
@@ -26,7 +26,7 @@ INVOICE = (
     "Widget A 12 pieces 340.00\nWidget B 3 pieces 99.50\nTotal 439.50, payable within thirty days."
 )
 LEAVE = "员工手册\n员工的子女三周岁以前，父母每年各有十天育儿假，工资照发。育儿假须提前两周向主管申请。"
-RULE = Thresholds(coverage_weight=0.1, same_script=0.9, other_script=0.8)
+RULE = Thresholds(coverage_weight=0.1, same_script=0.9, other_script=0.8, from_chinese=0.84, to_chinese=0.82)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,27 @@ def test_a_passage_in_another_script_has_a_threshold_of_its_own(
 ) -> None:
     passage = Passage(Record("c", "d", "r", INVOICE), "d.txt", 1.0, dense=dense, coverage=covered)
     assert CoverageAndCosine(RULE).supported(question, [passage]) is supported
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "sentence", "supported"),
+    [
+        (INVOICE, "总额", 0.89, True),
+        (INVOICE, "总额", 0.87, False),
+        (LEAVE, "leave", 0.85, True),
+        (LEAVE, "leave", 0.83, False),
+    ],
+)
+def test_where_sentences_were_compared_the_best_one_counts_and_each_direction_has_a_threshold(
+    text: str, question: str, sentence: float, supported: bool
+) -> None:
+    near = tuple(Near(Span(0, 9), 2 * each - 1) for each in (0.5, sentence))
+    passage = Passage(Record("c", "d", "r", text), "d.txt", 1.0, dense=0.8, near=near)
+    assert CoverageAndCosine(RULE).supported(question, [passage]) is supported
+
+
+def test_signs_alone_ask_nothing() -> None:
+    assert not CoverageAndCosine(RULE).supported("？！", passages(1.0))
 
 
 def test_one_supporting_passage_is_enough_and_none_is_too_few() -> None:
