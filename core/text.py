@@ -44,7 +44,7 @@ def terms(text: str) -> list[str]:
     ['梵文', 'alphabet', 'v3', '5']
     """
     result: list[str] = []
-    for token in _TOKEN.findall(_fold(text)):
+    for token in _TOKEN.findall(fold(text)):
         result.extend(_bigrams(token) if _CJK_CHARACTER.match(token) else _words(token))
     return result
 
@@ -61,7 +61,7 @@ def term_finder(wanted: Collection[str]) -> Callable[[str], set[str]]:
     begins = {term[0] for term in others if term}  # as its token does, unless that is a number with parts
 
     def find(text: str) -> set[str]:
-        folded = _fold(text)
+        folded = fold(text)
         found = {term for term in pairs if term in folded}
         if not others:
             return found
@@ -78,7 +78,7 @@ def question_terms(question: str) -> list[str]:
     Single characters left over by the cutting go too. Falls back to all terms when nothing else is left
     ("你是谁").
     """
-    pieces = terms(_QUESTION_WORDS.sub(" ", _fold(question)))
+    pieces = terms(_QUESTION_WORDS.sub(" ", fold(question)))
     chosen = [t for t in pieces if len(t) > 1 or not _CJK_CHARACTER.match(t)] or terms(question)
     return list(dict.fromkeys(chosen))
 
@@ -90,7 +90,8 @@ def _words(token: str) -> tuple[str, ...]:
     return () if token in STOP_WORDS else (_stem(token),)
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """The text as it is compared: in Unicode's normal form KC and in lower case."""
     return nfkc(text).lower()
 
 

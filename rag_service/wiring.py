@@ -166,8 +166,8 @@ RERANK_MODELS: Mapping[str, Callable[[RerankerSettings], RerankModel]] = {
     "http": _http_reranker,
 }
 # For an embedder, by name, from which score on a passage can hold the answer (benchmarks/refusal.py). Measured on
-# nine sets and small parts of them: no answerable question refused, of questions about something else on average
-# 88 % (English) and 67 % (Chinese), most in small knowledge bases; docs/benchmarks.md has them all.
+# nine sets and small parts of them: no answerable question refused (across scripts up to 1.4 %), of questions about
+# something else on average 88 % (English) and 67 % (Chinese), most in small bases; see docs/benchmarks.md.
 SUPPORT: Mapping[str, Thresholds] = {
     BUNDLED: Thresholds(
         coverage_weight=0.125, same_script=0.94, other_script=0.86, from_chinese=0.876, to_chinese=0.865

@@ -42,7 +42,7 @@ class Sentence:
     heading: frozenset[str]
     weight: float
     cosine: float | None
-    bare: bool = False
+    bare: bool
 
 
 class SentenceCompressor:
@@ -92,11 +92,9 @@ def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
-            found, bare = (
-                frozenset(terms(text)),
-                bool(HEADING_MARK.match(text)) or not any(map(str.isalnum, text)),
-            )
-            result.append(Sentence(rank, place, found, heading, weight(text), _cosine(place, passage), bare))
+            bare = bool(HEADING_MARK.match(text)) or not any(map(str.isalnum, text))
+            held, cosine = frozenset(terms(text)), _cosine(place, passage)
+            result.append(Sentence(rank, place, held, heading, weight(text), cosine, bare))
     return result
 
 

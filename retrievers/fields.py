@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.text import STOP_WORDS, is_cjk, nfkc
+from core.text import STOP_WORDS, fold, is_cjk, nfkc
 from core.types import Scalar
 from stores.filters import In, type_of
 
@@ -56,7 +56,7 @@ def recognised(question: str, field: DeclaredField, values: Iterable[Scalar]) ->
     text = nfkc(question)
     if field.type == "number" and _BOUND.search(text.lower()):
         return None
-    named = {value: _fold(str(value)) for value in _of_type(field, values) if _stands_in(text, value)}
+    named = {value: fold(str(value)) for value in _of_type(field, values) if _stands_in(text, value)}
     # "人事部" also holds "人事": the longer one is meant.
     meant = [v for v, word in named.items() if not any(word != w and word in w for w in named.values())]
     return In(field.name, tuple(meant)) if meant else None
@@ -70,10 +70,12 @@ def _of_type(field: DeclaredField, values: Iterable[Scalar]) -> Iterator[Scalar]
 
 def _stands_in(text: str, value: Scalar) -> bool:
     """Whether the value stands in the text as a word of its own, and is not left out there."""
-    folded = _fold(str(value))
-    as_written = folded in _WORDS
-    word = re.escape((nfkc(str(value)) if folded != str(value) else folded.upper()) if as_written else folded)
-    text = text if as_written else text.lower()
+    written, word = nfkc(str(value)), fold(str(value))
+    if word in _WORDS:
+        word = word.upper() if word == written else written
+    else:
+        text = text.lower()
+    word = re.escape(word)
     if not isinstance(value, str):
         pattern = rf"(?<![\d.]){word}(?!\d|\.\d)"
     else:
@@ -83,10 +85,6 @@ def _stands_in(text: str, value: Scalar) -> bool:
         and not _LEFT_OUT_BEHIND.search(text[found.end() :])
         for found in re.finditer(pattern, text)
     )
-
-
-def _fold(text: str) -> str:
-    return nfkc(text).lower()
 
 
 def declared(fields: Sequence[object]) -> tuple[DeclaredField, ...]:

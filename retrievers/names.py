@@ -57,7 +57,7 @@ class Naming:
         text = passage.record.text[:MOST_TEXT]
         title = passage.record.header.partition("\n")[0].partition(" > ")[0]
         files = frozenset(_files(text, posixpath.dirname(passage.document_name)))
-        return cls(passage, _plain(text), folded(text), files, folded(_bare(title)))
+        return cls(passage, _plain(text), folded(text), files, folded(_as_written(title)))
 
     def named(self, documents: Sequence[Named]) -> list[str]:
         """Ids of those of the documents that it names, but for its own. Of names inside each other the longest counts,
@@ -73,7 +73,7 @@ class Naming:
             if found or name == self.own_name:
                 left = _without(name, left)
             for document in found:
-                text = _without(_as_written(document), text)
+                text = _without(_as_written(document.title), text)
                 result.append(document.id)
         return [document_id for document_id in result if document_id != self.passage.record.document_id]
 
@@ -155,13 +155,9 @@ def _is_phrase(name: str) -> bool:
     return len(words) + len(_CJK.findall(name)) / 2 >= 2
 
 
-def _as_written(document: Named) -> str:
-    return _bare(document.title or "")
-
-
-def _bare(title: str) -> str:
+def _as_written(title: str | None) -> str:
     """The title, as `KNOWN_AS` has it but for capital letters and gaps."""
-    return _EDGES.sub("", _PREFIX.sub("", _EDGES.sub("", _REMARK.sub("", _plain(title)))))
+    return _EDGES.sub("", _PREFIX.sub("", _EDGES.sub("", _REMARK.sub("", _plain(title or "")))))
 
 
 def _names(document: Named, text: str, folded: str) -> bool:
@@ -169,7 +165,7 @@ def _names(document: Named, text: str, folded: str) -> bool:
     name = document.known_as
     if not stands_in(name, folded):
         return False
-    return _is_phrase(name) or _is_quoted(name, folded) or _holds_word(_as_written(document), text)
+    return _is_phrase(name) or _is_quoted(name, folded) or _holds_word(_as_written(document.title), text)
 
 
 def _holds_word(word: str, text: str) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import select
 import socket
 import time
 from collections import Counter
@@ -31,6 +30,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb, set_json_loads
 from pydantic_core import from_json
 
+from core.connections import is_closed
 from core.errors import (
     DimensionMismatch,
     InvalidValue,
@@ -510,13 +510,8 @@ async def _create_extension(connection: AsyncConnection[TupleRow]) -> None:
 
 
 async def _refuse_closed(connection: AsyncConnection[TupleRow]) -> None:
-    """Raise if the server has closed the connection: its end is there to be read, and nothing else ever is.
-
-    Asking the server would cost every call a round trip.
-    """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
+    """Raise if the server has closed the connection."""
+    if is_closed(connection.fileno()):
         await connection.close()  # else the pool would take it back
         raise psycopg.OperationalError("The server has closed the connection.")
 

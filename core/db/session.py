@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.sql import text
 
+from core.connections import is_closed
 from core.errors import DatabaseUnavailable, InvalidValue
 
 
@@ -95,11 +95,9 @@ class Database:
 def _refuse_closed(connection: Any, _record: Any, _checked_out: Any) -> None:
     """A connection that the server has closed is exchanged for a new one: its restart costs no request.
 
-    There is something to read on it. SQLAlchemy's `pool_pre_ping` would ask the server, once more for each statement.
+    SQLAlchemy's `pool_pre_ping` would ask the server, once more for each statement.
     """
-    poll = select.poll()
-    poll.register(connection.driver_connection.fileno(), select.POLLIN)
-    if poll.poll(0):
+    if is_closed(connection.driver_connection.fileno()):
         raise DisconnectionError("The server has closed the connection.")
 
 

@@ -113,7 +113,8 @@ def best_sentences(
             words = set(terms(_LINK_TARGET.sub("]", sentence)))
             share = _share(words, own) + _share(words, context - own) / 3
             names_only = _is_heading(sentence, passage) or (sentence.startswith("|") and not in_table)
-            if not names_only and not (words <= repeated and not _STATES.search(sentence)):
+            only_repeats = words <= repeated and not _STATES.search(sentence)
+            if not names_only and not only_repeats:
                 scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
             before = share * (0.9 if names_only else 1 / 3)
             in_table = sentence.startswith("|")

@@ -81,7 +81,7 @@ def _print_result(name: str, result: TuneResult) -> None:
         )
         return
     alike = sum(c.finished and _shares(c) == _shares(best) for c in result.candidates) - 1
-    also = f" ({alike} more find as much; of these it has the fewest chunks)" if alike else ""
+    also = f" ({alike} more find as much)" if alike else ""
     typer.echo(f"\nBest: {_words(result.best)}{also}. To apply it:\n  {_command(name, result.best)}")
 
 
