@@ -6,12 +6,12 @@ A document's rank is the rank of its first passage. All values are shares in [0,
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.dataset import Question
+from core.text import squeezed
 
 # What a prompt of a small model has room for, in the embedder's tokens.
 PROMPT_TOKENS = 1200
@@ -45,11 +45,6 @@ def ndcg(ranks: Sequence[int], gold: int, k: int) -> float:
     """Normalised discounted cumulative gain (Järvelin and Kekäläinen 2002), every gold document worth the same."""
     gain = sum(1 / math.log2(1 + rank) for rank in ranks if rank <= k)
     return gain / sum(1 / math.log2(1 + rank) for rank in range(1, min(gold, k) + 1))
-
-
-def squeezed(text: str) -> str:
-    """The text as it is compared: NFKC, without any white space."""
-    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def supported(texts: Sequence[str], question: Question) -> bool | None:

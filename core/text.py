@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from Stemmer import Stemmer
+
 from core.types import Span
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
@@ -104,6 +106,11 @@ def nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", replaced(text, _WIDE))
 
 
+def squeezed(text: str) -> str:
+    """The text without any white space, in Unicode's normal form KC: as quotations are looked for."""
+    return "".join(nfkc(text).split())
+
+
 def replaced(text: str, characters: Mapping[str, str]) -> str:
     """The text with these few characters replaced, for which `str.translate` takes ten times as long."""
     for character, other in characters.items():
@@ -119,7 +126,14 @@ def _bigrams(run: str) -> list[str]:
 
 @lru_cache(maxsize=2**15)  # a text's few thousand words come again and again
 def _stem(word: str) -> str:
-    """The weakest useful stemming (Harman's S-stemmer, 1991): plural to singular, possessives off.
+    """The word without its English ending: "changed" and "changing" meet "change" (Porter2, snowballstem.org)."""
+    # A stemmer keeps the word it works on, so each thread would need its own; one is made in a microsecond.
+    stem: str = Stemmer("english", 0).stemWord(_singular(word))
+    return stem
+
+
+def _singular(word: str) -> str:
+    """Plurals to singulars, possessives off (Harman's S-stemmer, 1991), as Porter2 does not for "PDFs" and "buses".
 
     Behind s, x, z, ch, sh and o an "e" goes, too, so that "taxes" meets "tax", and "cases" "case".
     """

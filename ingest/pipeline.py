@@ -36,7 +36,7 @@ from models.embedders.base import Embedder, Embedders
 from stores.base import VectorStore
 from stores.live import LiveStores
 
-RECIPE_VERSION = 4  # raise it when parsing or chunking changes, so that re-uploads are read again
+RECIPE_VERSION = 5  # raise it when parsing or chunking changes, so that re-uploads are read again
 BATCH = 16  # chunks embedded and written at a time: bounds memory and makes progress visible
 
 # Share of the whole at which each stage begins and ends, in percent; embedding takes nearly all the time.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from core.db import documents
 from core.db.documents import Live
 from core.db.session import Database
 from core.text import language as language_of
-from core.text import sentences, terms, weight
+from core.text import sentences, squeezed, terms, weight
 from core.types import IndexKind, ParsedDocument, Passage, Query
 from ingest.chunkers.base import Chunking, Strategy
 from ingest.pipeline import IngestPipeline, Source, Target
@@ -330,9 +329,5 @@ def _score(
 
 def _answers(question: TuneQuestion, passage: Passage, text: str) -> bool:
     if question.evidence:
-        return _squeezed(question.evidence) in _squeezed(text)
+        return squeezed(question.evidence) in squeezed(text)
     return question.document == passage.document_name
-
-
-def _squeezed(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).split())

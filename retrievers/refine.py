@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from core.choices import merged_choices
 from core.text import is_cjk, sentences
@@ -150,9 +150,20 @@ def questions_in(text: str) -> list[str]:
     return [part for part in parts if part != text.strip()][:MOST_PARTS]
 
 
-_Searches = Annotated[list[str], Field(min_length=1)]
+def _listed(value: object) -> object:
+    """A text where a list of texts is wanted, as its only one: not worth asking the model once more."""
+    return [value] if isinstance(value, str) else value
+
+
+def _first(value: object) -> object:
+    """The first of a list where one text is wanted."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+_Search = Annotated[str, BeforeValidator(_first)]
+_Searches = Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)]
 _SHAPES: Mapping[Technique, Any] = {
-    technique: (_Searches if technique in (Technique.MULTI_QUERY, Technique.DECOMPOSE) else str, ...)
+    technique: (_Searches if technique in (Technique.MULTI_QUERY, Technique.DECOMPOSE) else _Search, ...)
     for technique in Technique
 }
 _TASKS: Mapping[str, Mapping[Technique, str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 
 from core.errors import InvalidValue
 from core.scripts import other_script
@@ -22,6 +23,8 @@ _NOTE = {
     "en": "(No language model is used; these are the most relevant sentences of the documents.)\n",
 }
 _MOST_SENTENCES = 3
+_MOST_QUESTIONS = 4  # in one text
+_MOST_OF_SEVERAL = 4  # sentences for all of them together
 _MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
 _HALF = 0.5  # the same where the best passage is in another language
@@ -58,15 +61,24 @@ class ExtractiveGenerator:
     async def stream(self, task: Task, trace: Trace) -> AsyncGenerator[Delta, None]:
         with trace.stage("generate", inputs=len(task.passages)) as stage:
             whole = [passage for passage in task.passages if passage.whole]
-            found = (
-                key_sentences(whole) if whole else best_sentences(task.asked, task.question, task.passages)
-            )
+            found = key_sentences(whole) if whole else _answers(task)
             stage.outputs = len(found)
             stage.notes = {"model": self.name}
         for sentence in found:
             # Without a heading's mark the words stay those of the document, and citations go by words.
             yield Delta(HEADING_MARK.sub("", sentence) + "\n")
         yield Delta(finish_reason=FinishReason.STOP)
+
+
+def _answers(task: Task) -> list[str]:
+    """The best sentences; of a text that holds several questions, the best for each."""
+    lines = [task.asked[span.start : span.end] for span in sentences(task.asked)]
+    questions = [line for line in lines if line.endswith(("?", "？"))][:_MOST_QUESTIONS]
+    if len(questions) < 2:
+        return best_sentences(task.asked, task.question, task.passages)
+    most = max(1, _MOST_OF_SEVERAL // len(questions))
+    found = (best_sentences(question, task.question, task.passages, most) for question in questions)
+    return list(dict.fromkeys(chain.from_iterable(found)))
 
 
 def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) -> list[str]:

@@ -17,6 +17,14 @@ from rag_service.api.schemas import IN_WORDS, Problem
 
 log = logging.getLogger(__name__)
 OPENAI_PREFIX = "/v1/"
+# What is said of a kind of error (of pydantic) whose own words are those of Python.
+_OF_KIND = {
+    "extra_forbidden": "There is no such field",
+    "missing": "It is missing",
+    "dict_type": "It is not an object",
+    "model_type": "It is not an object",
+    "model_attributes_type": "It is not an object",
+}
 CLIENT_CLOSED_REQUEST = 499  # as nginx has it
 # What every endpoint may answer, for the OpenAPI document.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -78,7 +86,8 @@ def _first_wrong_field(error: RequestValidationError) -> str:
 
 def _said(error: Any) -> str:
     pattern = error.get("ctx", {}).get("pattern")
-    return IN_WORDS.get(pattern) or str(error["msg"]).removeprefix("Value error, ")
+    said = IN_WORDS.get(pattern) or _OF_KIND.get(error["type"])
+    return said or str(error["msg"]).removeprefix("Value error, ")
 
 
 def _problem_with_address(request: Request, error: HTTPException) -> Problem | None:

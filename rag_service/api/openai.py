@@ -34,7 +34,7 @@ from rag_service.api.ask import Links, find_kb, make_ask, own_settings, reachabl
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
 from rag_service.api.presence import while_present
-from rag_service.api.schemas import Body
+from rag_service.api.schemas import Body, TopK
 from rag_service.wiring import ApiServices
 from rerankers.ranking import RankingChoice
 from retrievers.base import Turn
@@ -74,7 +74,7 @@ class Retrieval(BaseModel):
     """Extra of this service (`extra_body` in the SDK): how to search."""
 
     model_config = ConfigDict(extra="forbid")
-    top_k: int | None = Field(None, ge=1, le=50)
+    top_k: TopK | None = None
     mode: Literal["union", "strict", "flat"] | None = None
     filters: dict[str, str | int | float | bool | list[str]] | None = None
     filter: dict[str, Any] | None = None

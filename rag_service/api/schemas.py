@@ -623,11 +623,14 @@ FilterTree = Annotated[
 ]
 
 
+TopK = Annotated[int, Field(strict=True, ge=1, le=50)]
+
+
 class SearchRequest(Request):
     query: str = Field(
         min_length=1, max_length=4000, pattern=NOT_BLANK, examples=["How long is parental leave?"]
     )
-    top_k: int | None = Field(None, ge=1, le=50)
+    top_k: TopK | None = None
     mode: Mode | None = Field(
         None, description="How the summary index is used: see `retrieval.mode` in the settings."
     )
@@ -710,7 +713,7 @@ class AskRequest(Request):
         False,
         description="Answer as server-sent events: `step` (of `refine.rounds`), `delta`, `citation`, `done`.",
     )
-    top_k: int | None = Field(None, ge=1, le=50)
+    top_k: TopK | None = None
     mode: Mode | None = None
     filters: Filters | None = None
     filter: FilterTree | None = None

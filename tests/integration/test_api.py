@@ -426,7 +426,8 @@ def test_search_finds_the_passage_in_every_mode(service: Running, kb: str, mode:
 
 def test_top_k_bounds_the_passages(service: Running, kb: str) -> None:
     assert len(service.search(kb, "leave", top_k=1)) == 1
-    problem(service.client.post(f"/kbs/{kb}/search", json={"query": "leave", "top_k": 51}), 422)
+    for wrong in (0, 51, True, "5", 2.5):
+        problem(service.client.post(f"/kbs/{kb}/search", json={"query": "leave", "top_k": wrong}), 422)
 
 
 @pytest.mark.parametrize(
@@ -690,7 +691,13 @@ def test_wrong_paths_methods_and_bodies_are_problems(service: Running, kb: str) 
     headers = {"Content-Type": "application/json"}
     problem(service.client.post(f"/kbs/{kb}/ask", content=b'{"question"', headers=headers), 422, "malformed")
     problem(service.client.post(f"/kbs/{kb}/ask", content=b"\xff\xfe", headers=headers), 422, "malformed")
-    problem(service.client.post(f"/kbs/{kb}/ask", json={"question": "x", "nonsense": 1}), 422, "malformed")
+    unknown = service.client.post(f"/kbs/{kb}/ask", json={"question": "x", "nonsense": 1})
+    assert problem(unknown, 422, "malformed")["detail"] == "body.nonsense: There is no such field"
+    missing = service.client.post(f"/kbs/{kb}/ask", json={"ranking": []})
+    assert problem(missing, 422, "malformed")["errors"] == [
+        {"field": "body.question", "message": "It is missing"},
+        {"field": "body.ranking", "message": "It is not an object"},
+    ]
     problem(service.client.post(f"/kbs/{kb}/ask", json={"question": ""}), 422, "malformed")
     problem(service.client.post(f"/kbs/{kb}/ask", json={"question": "x" * 4001}), 422, "malformed")
 

@@ -52,13 +52,16 @@ def cut(text: str) -> list[str]:
         ("公司总部", ["公司", "司总", "总部"]),
         ("年", ["年"]),
         ("ＡＢＣ１２３", ["abc123"]),  # full-width letters are letters
-        ("Policies, glasses, buses and boxes", ["policy", "glass", "bus", "box"]),
+        ("Policies, glasses, buses and boxes", ["polici", "glass", "bus", "box"]),
         ("taxes tax cases case tomatoes tomato", ["tax", "tax", "cas", "cas", "tomato", "tomato"]),
         (
             "uses use toes toe sizes size trees fees",
             ["use", "use", "toe", "toe", "siz", "siz", "tree", "fee"],
         ),
-        ("The manager's managers", ["manager", "manager"]),
+        ("The manager's managers manage", ["manag"] * 3),
+        ("change changes changed changing", ["chang"] * 4),
+        ("PDFs pdf KPIs kpi buses bus", ["pdf", "pdf", "kpi", "kpi", "bus", "bus"]),
+        ("police policy, organ organisation", ["polic", "polici", "organ", "organis"]),
         ("on 2024-05-06 at 1,250.50", ["2024-05-06", "2024", "05", "06", "1,250.50", "1", "250", "50"]),
         ("", []),
         ("…！？ --", []),
@@ -73,9 +76,9 @@ def test_terms_are_bigrams_of_chinese_and_stems_of_words(text: str, expected: li
     [
         ("公司的总部在哪里？", ["公司", "总部"]),
         ("年假有多少天", ["年假", "假有"]),
-        ("What is the leave policy?", ["leave", "policy"]),
+        ("What is the leave policy?", ["leav", "polici"]),
         ("你是谁", ["你是", "是谁"]),  # nothing else is left
-        ("leave leave", ["leave"]),
+        ("leave leave", ["leav"]),
     ],
 )
 def test_question_terms_leave_out_what_only_makes_it_a_question(question: str, expected: list[str]) -> None:

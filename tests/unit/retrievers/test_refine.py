@@ -75,6 +75,16 @@ async def test_a_model_that_writes_no_such_json_is_an_error_that_the_pipeline_re
         await LlmRefiner(FakeModel(other="x")).refine(QUESTION, {Technique.HYDE})
 
 
+async def test_a_text_in_the_place_of_a_list_and_a_list_in_the_place_of_a_text_do_not_cost_the_rest() -> None:
+    model = FakeModel(multi_query="Who bears it?", hyde=["The company pays.", "x"], translate="谁支付休假？")
+    wanted = {Technique.MULTI_QUERY, Technique.HYDE, Technique.TRANSLATE}
+    wordings, translated, imagined = (await LlmRefiner(model).refine(QUESTION, wanted)).searches
+    assert wordings.query.searches == (*QUESTION.searches, "Who bears it?")
+    assert translated.query.searches == ("谁支付休假？",)
+    assert imagined.query.imagined == "The company pays."
+    assert len(model.prompts) == 1
+
+
 async def test_the_model_is_not_asked_for_nothing() -> None:
     model = FakeModel()
     assert [s.query for s in (await LlmRefiner(model).refine(QUESTION, ())).searches] == [QUESTION]

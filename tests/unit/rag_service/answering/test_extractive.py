@@ -130,3 +130,34 @@ async def test_the_extractive_answer_quotes_and_says_what_it_is() -> None:
     assert generator.name == EXTRACTIVE_NAME
     assert generator.preamble("How long?").startswith("(No language model")
     assert generator.preamble("多久？").startswith("（未使用大语言模型")
+
+
+async def written(asked: str, *texts: str, question: str = "") -> list[str]:
+    task = Task(asked, question or asked, passages(*texts))
+    return "".join([delta.text async for delta in ExtractiveGenerator().stream(task, Trace())]).splitlines()
+
+
+async def test_each_of_several_questions_is_answered_in_their_order() -> None:
+    asked = "When does the garage of the museum open? And how long is parental leave?"
+    garage = "The garage of the museum opens at six. The garage of the museum is in Well Lane."
+    assert await written(asked, garage, LEAVE) == [
+        "The garage of the museum opens at six.",
+        "The garage of the museum is in Well Lane.",
+        "Parental leave is 16 weeks.",
+    ]
+    assert await written("年假有几天？食堂几点开门？", "食堂八点开门。年假有十天。") == [
+        "年假有十天。",
+        "食堂八点开门。",
+    ]
+
+
+async def test_a_question_that_points_back_to_the_one_before_counts_its_words() -> None:
+    asked = "How long is parental leave? Who pays for it?"
+    found = await written(asked, "Parental leave is 16 weeks. The state pays for it.", LEAVE)
+    assert found == ["Parental leave is 16 weeks.", "The state pays for it."]
+
+
+async def test_of_several_questions_the_one_without_an_answer_gets_none() -> None:
+    assert await written("How long is parental leave? Where do penguins nest?", LEAVE) == [
+        "Parental leave is 16 weeks."
+    ]
