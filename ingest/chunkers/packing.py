@@ -109,6 +109,13 @@ def readable_regions(document: ParsedDocument) -> Iterator[Span]:
             yield region
 
 
+def is_heading(document: ParsedDocument, sentence: Span) -> bool:
+    """Whether the sentence is the heading of its section, which stands in the header of the section's chunks."""
+    section = document.section_at(sentence.start)
+    line = document.text[sentence.start : sentence.end].lstrip("# ")
+    return section is not None and line in section.path[-1:]
+
+
 def trimmed(text: str, span: Span) -> Span | None:
     """The span without white space at its ends; None if nothing is left."""
     start, end = span.start, span.end

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.types import ParsedDocument, Span
 from ingest.chunkers.base import Piece
-from ingest.chunkers.packing import Packer, readable_regions
+from ingest.chunkers.packing import Packer, is_heading, readable_regions
 from models.embedders.base import Embedder
 
 BATCH = 64  # sentences embedded at a time
@@ -42,7 +42,10 @@ class SemanticChunker:
         pieces: list[Piece] = []
         first = 0  # number of the region's first sentence
         for region in found:
-            for group in _groups(region, distances[first : first + len(region) - 1], far):
+            between = distances[first : first + len(region) - 1]
+            if between and is_heading(document, region[0]):
+                between[0] = 0.0  # a heading alone says nothing
+            for group in _groups(region, between, far):
                 pieces += [Piece(span) for span in self._packer.join(text, group)]
             first += len(region)
         return pieces

@@ -10,7 +10,7 @@ from itertools import pairwise
 from core.errors import InvalidValue
 from core.types import ParsedDocument, Span
 from ingest.chunkers.base import Piece
-from ingest.chunkers.packing import Packer, readable_regions, trimmed
+from ingest.chunkers.packing import Packer, is_heading, readable_regions, trimmed
 
 
 class SentenceWindowChunker:
@@ -38,7 +38,7 @@ class SentenceWindowChunker:
         return [
             piece
             for region in readable_regions(document)
-            for piece in self._windows(document.text, self._sentences(document.text, region))
+            for piece in self._windows(document, self._sentences(document.text, region))
         ]
 
     def _sentences(self, text: str, region: Span) -> list[Span]:
@@ -62,9 +62,12 @@ class SentenceWindowChunker:
         starts = [0, *(span.start for span in self._packer.pieces(text, Span(0, len(text)))), len(text)]
         return [text[a:b] for a, b in pairwise(starts) if a < b]
 
-    def _windows(self, text: str, found: Sequence[Span]) -> Iterator[Piece]:
+    def _windows(self, document: ParsedDocument, found: Sequence[Span]) -> Iterator[Piece]:
+        text = document.text
         wide = replace(self._packer, max_tokens=len(text))  # a window is read by the model, not embedded
         for number, sentence in enumerate(found):
+            if number == 0 and len(found) > 1 and is_heading(document, sentence):
+                continue  # alone it says nothing; it is in the windows of the next
             before = found[max(number - self._window, 0) : number]
             after = found[number + 1 : number + 1 + self._window]
             yield Piece(sentence, parent=_grown(wide, text, sentence, before, after))

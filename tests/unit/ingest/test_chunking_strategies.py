@@ -227,6 +227,20 @@ def test_semantic_chunks_end_where_the_subject_changes() -> None:
     assert texts(document, cut(document, how)) == [subject.strip() for subject in subjects]
 
 
+@pytest.mark.parametrize("strategy", [Strategy.SEMANTIC, Strategy.SENTENCE_WINDOW])
+def test_a_heading_is_no_chunk_of_its_own_unless_nothing_stands_below_it(strategy: Strategy) -> None:
+    text = "# Bbbb\nAaaa aaa. Aaa aa.\n# Cccc\n"
+    second = text.index("# Cccc")
+    document = ParsedDocument(
+        text, sections=(Section(("Bbbb",), Span(0, second)), Section(("Cccc",), Span(second, len(text))))
+    )
+    pieces = cut(document, strategy)
+    assert "# Bbbb" not in texts(document, pieces)
+    assert texts(document, pieces)[-1] == "# Cccc"
+    read = [document.text[(at := piece.parent or piece.span).start : at.end] for piece in pieces]
+    assert read[0].startswith("# Bbbb\nAaaa aaa.")
+
+
 def test_a_page_is_one_chunk_whatever_sections_it_holds() -> None:
     text = "A\n十天。\nB\n五天。\n第二页。"
     document = ParsedDocument(
