@@ -105,10 +105,10 @@ def original() -> E5:
 
 
 async def test_vectors_are_those_of_the_models_own_engine(embedder: BundledEmbedder, original: E5) -> None:
-    clean = [sanitise(text) for text in TEXTS]
+    clean, some = [sanitise(text) for text in TEXTS], slice(None, None, 4)  # a query has only another prefix
     for ours, theirs in (
         (await embedder.embed_passages(TEXTS), original.passage(clean)),
-        (await embedder.embed_queries(TEXTS), original.query(clean)),
+        (await embedder.embed_queries(TEXTS[some]), original.query(clean[some])),
     ):
         cosines = (ours * theirs).sum(axis=1)
         assert np.median(cosines) > 0.998
