@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
+from opencc import OpenCC
 from Stemmer import Stemmer
 
 from core.types import Span
@@ -21,8 +22,10 @@ _CJK_CHARACTER = re.compile(f"[{CJK}]")
 _CJK_RUN = re.compile(f"[{CJK}]+")
 _PAIR = re.compile(f"[{CJK}]{{2}}")
 _TOKEN = re.compile(rf"[{CJK}]+|\d+(?:[.,:/-]\d+)+|[^\W_{CJK}]+(?:['’][^\W_{CJK}]+)?")
-_E_OF_PLURALS = ("se", "xe", "ze", "che", "she", "oe")
+# "pdfs", "kpis", "1990s": a plural to which Porter2 leaves its "s", for want of another vowel before it.
+_SHORT_FORM = re.compile(r"[^\Waeiouy]{2,}(?:(?<!s)|[aiou])s$")
 _NUMBER_PARTS = re.compile(r"\d+")
+_CODE_PARTS = re.compile(r"\d+|[^\W\d_]+")  # of "fc3310", which others write "FC-3310"
 _WIDE = dict(zip("，：；？！（）％", ",:;?!()%", strict=True))
 
 # Words that say nothing about a document. Without them the longest posting lists of an English index go.
@@ -43,10 +46,10 @@ def terms(text: str) -> list[str]:
     """The search terms of a text, in order and with repeats.
 
     >>> terms("The 梵文 alphabet, v3.5")
-    ['梵文', 'alphabet', 'v3', '5']
+    ['梵文', 'alphabet', 'v3', 'v', '3', '5']
     """
     result: list[str] = []
-    for token in _TOKEN.findall(fold(text)):
+    for token in _TOKEN.findall(_searchable(text)):
         result.extend(_bigrams(token) if _CJK_CHARACTER.match(token) else _words(token))
     return result
 
@@ -60,14 +63,14 @@ def term_finder(wanted: Collection[str]) -> Callable[[str], set[str]]:
     # Two such characters that stand side by side are always in one run, so they are one of its bigrams.
     pairs = {term for term in wanted if _PAIR.fullmatch(term)}
     others = set(wanted) - pairs
-    begins = {term[0] for term in others if term}  # as its token does, unless that is a number with parts
+    begins = {term[0] for term in others if term}  # as its token does, unless that has parts
 
     def find(text: str) -> set[str]:
-        folded = fold(text)
+        folded = _searchable(text)
         found = {term for term in pairs if term in folded}
         if not others:
             return found
-        tokens = {t for t in _TOKEN.findall(folded) if t[0] in begins or t[0].isdigit()}
+        tokens = {t for t in _TOKEN.findall(folded) if t[0] in begins or not t.isalpha()}
         single = (t for t in tokens if len(t) == 1 or not _CJK_CHARACTER.match(t))
         return found | others & {word for token in single for word in _words(token)}
 
@@ -80,7 +83,7 @@ def question_terms(question: str) -> list[str]:
     Single characters left over by the cutting go too. Falls back to all terms when nothing else is left
     ("你是谁").
     """
-    pieces = terms(_QUESTION_WORDS.sub(" ", fold(question)))
+    pieces = terms(_QUESTION_WORDS.sub(" ", _searchable(question)))
     chosen = [t for t in pieces if len(t) > 1 or not _CJK_CHARACTER.match(t)] or terms(question)
     return list(dict.fromkeys(chosen))
 
@@ -89,12 +92,34 @@ def _words(token: str) -> tuple[str, ...]:
     """The terms of a token that is no run of Chinese, Japanese or Korean, or one character of those."""
     if token[0].isdigit() and not token.isalnum():
         return (token, *_NUMBER_PARTS.findall(token))
+    if _NUMBER_PARTS.search(token) and len(parts := _CODE_PARTS.findall(token)) > 1:
+        return (token, *parts)
     return () if token in STOP_WORDS else (_stem(token),)
 
 
 def fold(text: str) -> str:
     """The text as it is compared: in Unicode's normal form KC and in lower case."""
     return nfkc(text).lower()
+
+
+def simplified(text: str) -> str:
+    """The text with its traditional Chinese characters in the simplified form (OpenCC's tables)."""
+    if text.isascii():
+        return text
+    traditional, converter = _traditional()
+    return str(converter.convert(text)) if traditional.search(text) else text
+
+
+@cache
+def _traditional() -> tuple[re.Pattern[str], OpenCC]:
+    """What finds a traditional character in a tenth of the time of the conversion, and what converts."""
+    converter = OpenCC("t2s")
+    characters = map(chr, range(0x3400, 0xA000))
+    return re.compile(f"[{''.join(c for c in characters if converter.convert(c) != c)}]"), converter
+
+
+def _searchable(text: str) -> str:
+    return simplified(fold(text))
 
 
 def nfkc(text: str) -> str:
@@ -128,21 +153,8 @@ def _bigrams(run: str) -> list[str]:
 def _stem(word: str) -> str:
     """The word without its English ending: "changed" and "changing" meet "change" (Porter2, snowballstem.org)."""
     # A stemmer keeps the word it works on, so each thread would need its own; one is made in a microsecond.
-    stem: str = Stemmer("english", 0).stemWord(_singular(word))
-    return stem
-
-
-def _singular(word: str) -> str:
-    """Plurals to singulars, possessives off (Harman's S-stemmer, 1991), as Porter2 does not for "PDFs" and "buses".
-
-    Behind s, x, z, ch, sh and o an "e" goes, too, so that "taxes" meets "tax", and "cases" "case".
-    """
-    word = re.sub(r"['’]s$|['’]", "", word)
-    if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
-        return word[:-3] + "y"
-    if len(word) > 2 and word.endswith("s") and not word.endswith(("us", "ss")):
-        word = word[:-1]
-    return word[:-1] if len(word) > 3 and word.endswith(_E_OF_PLURALS) else word
+    stem: str = Stemmer("english", 0).stemWord(re.sub(r"['’]s$|['’]", "", word))
+    return stem[:-1] if _SHORT_FORM.match(stem) else stem
 
 
 def is_cjk(text: str) -> bool:
