@@ -183,8 +183,8 @@ def weight(text: str) -> float:
 
 
 _SENTENCE_END = re.compile(
-    r"[。！？!?；…]+[”’」』）》\"')\]]*"  # full-width enders need no space after them
-    r"|\.[”’\"')\]]*(?=\s)"  # a full stop ends a sentence only before white space
+    r"[。！？!?；…]+[”’」』）》\"')\]]*(?:\*+(?!\S))?"  # full-width enders need no space after them; **bold?**
+    r"|\.[”’\"')\]]*\**(?=\s)"  # a full stop ends a sentence only before white space
     r"|\n\s*\n\s*"
     r"|\n"
 )

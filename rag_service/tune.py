@@ -93,10 +93,15 @@ class Measured:
     support: float = 0.0
     seconds: float = 0.0
 
+    def rank(self, current: Chunking | None = None) -> tuple[float, float, float, bool, int]:
+        """Larger is better: what the prompt sees decides, then the order, what is so now, the fewer chunks."""
+        alike = (round(self.support, 2), round(self.mrr, 2), round(self.recall_at_5, 2))  # as they are shown
+        return (*alike, self.chunking == current, -self.chunks)
+
     @property
-    def rank(self) -> tuple[float, float, float, int]:
-        """Larger is better: what the prompt sees decides, then the order, then the fewer chunks."""
-        return (self.support, self.mrr, self.recall_at_5, -self.chunks)
+    def finds(self) -> bool:
+        """Whether it finds what answers any question."""
+        return self.finished and bool(self.support or self.recall_at_5)
 
 
 async def sampled(

@@ -37,7 +37,8 @@ class DeclaredField(BaseModel):
 
 
 _LEFT_OUT_BEFORE = re.compile(
-    r"(?:\b(?:except|excluding|without|other than|not)(?:\s+(?:for|in|from|by|of|the))*\s*"
+    r"(?:\b(?:except|excluding|without|other than|not|(?:everyone|everybody|everything|all|any) but)"
+    r"(?:\s+(?:for|in|from|by|of|the))*\s*"
     r"|除了?|不是|不在|不含|不包括|排除|非)$"
 )
 _LEFT_OUT_BEHIND = re.compile(r"^\s*(?:以外|之外)")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from core.errors import NotFound
-from core.text import FACT, HEADING_MARK, question_terms, sentences, term_finder, terms
+from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, simplified, term_finder, terms
 from core.types import Hit, IndexKind, Passage, Query, Record, Span
 from retrievers.base import Mode, Retriever, Scope
 from retrievers.documents import Documents, Place
@@ -177,12 +177,19 @@ def _whole(hit: Hit, spans: tuple[Span, ...], place: Place, text: str, name: str
 
 def _named(asked: WholeDocumentQuestion, titled: Sequence[tuple[Hit, Sequence[str]]]) -> list[Hit]:
     """The documents that the question names; where it names none, the only one whose titles hold all its own words."""
-    own = set(question_terms(asked.name or asked.topic)) - _GENERIC
-    holding = [hit for hit, titles in titled if own and own <= set(terms(" \n ".join(titles)))]
+    own = set(question_terms(asked.subject)) - _GENERIC
+    holding = [hit for hit, titles in titled if own and _holds(titles, own)]
     named = [hit for hit, titles in titled if _is_named(asked.topic, titles)]
-    if asked.name:  # whatever else it says, it does not ask about the document
-        return [hit for hit in named if hit in holding]
+    if asked.name and own:  # whatever else it says, it does not ask about the document
+        named = [hit for hit in named if hit in holding]
     return named or (holding if len(holding) == 1 else [])
+
+
+def _holds(titles: Sequence[str], wanted: set[str]) -> bool:
+    """Whether the titles together hold all the terms: of Chinese ones the characters, as 恒力合同 for 采购合同-恒力."""
+    title = simplified(" \n ".join(titles))
+    held = set(terms(title))
+    return all(term in held or (is_cjk(term) and set(term) <= set(title)) for term in wanted)
 
 
 def _titles(name: str, record: Record) -> tuple[str, ...]:
@@ -194,5 +201,5 @@ def _titles(name: str, record: Record) -> tuple[str, ...]:
 def _is_named(question: str, titles: Sequence[str]) -> bool:
     """Whether the question holds a title as it is, or all words of one that has at least two, in any order."""
     asked, words = question.lower(), set(terms(question))
-    held = (title for title in titles if len(title) > 1)
+    held = (simplified(title) for title in titles if len(title) > 1)
     return any(t.lower() in asked or (len(own := set(terms(t))) > 1 and own <= words) for t in held)

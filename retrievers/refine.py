@@ -6,6 +6,7 @@ call. Without a model only questions that hold several questions are taken apart
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -139,8 +140,7 @@ def questions_in(text: str) -> list[str]:
 
     One that points back is asked together with those before it; if that is all of the text, it is no part.
     """
-    asked = [text[span.start : span.end] for span in sentences(text)]
-    asked = [each for each in asked if each.endswith(("?", "？"))]
+    asked = asked_in(text)
     if len(asked) < 2:
         return []
     separator = "" if is_cjk(text) else " "
@@ -148,6 +148,23 @@ def questions_in(text: str) -> list[str]:
     for each in asked:
         parts.append(separator.join((parts[-1], each)) if parts and points_back(each) else each)
     return [part for part in parts if part != text.strip()][:MOST_PARTS]
+
+
+def asked_in(text: str) -> list[str]:
+    """The questions of a text as they stand in it; "How long is it, and who pays?" are two."""
+    lines = (text[span.start : span.end] for span in sentences(text))
+    return [part for line in lines if line.endswith(("?", "？")) for part in _joined(line)]
+
+
+def _joined(question: str) -> list[str]:
+    first, *more = _AND_ALSO.split(question)
+    return [first, *more] if more and _ASKS.search(first) else [question]
+
+
+_ASKS = re.compile(r"\b(?:how|what|who|whom|whose|which|when|where|why)\b", re.IGNORECASE)
+_AND_ALSO = re.compile(
+    rf",?\s+and\s+(?=(?:(?:at|by|for|from|in|on|to|with|under)\s+)?{_ASKS.pattern})", re.IGNORECASE
+)
 
 
 def _listed(value: object) -> object:

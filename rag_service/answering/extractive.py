@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import PurePath
 
 from core.errors import InvalidValue
 from core.scripts import other_script
@@ -15,6 +17,7 @@ from models.llm.presets import Preset
 from models.llm.sampling import SamplingParams
 from rag_service.answering.task import AnswerMode, Task
 from rag_service.answering.trace import Trace
+from retrievers.refine import asked_in
 
 EXTRACTIVE_NAME = "extractive (no language model)"
 EXTRACTIVE = Preset("extractive", "The extractive answer, which no language model writes,")
@@ -27,9 +30,13 @@ _MOST_QUESTIONS = 4  # in one text
 _MOST_OF_SEVERAL = 4  # sentences for all of them together
 _MOST_KEY_SENTENCES = 8  # of whole documents
 _LEAST_SHARE = 0.2  # of the words of a question that one sentence (with the one before) must hold
+_ENOUGH = 3  # words of a long question, which tells what led to it, too
 _HALF = 0.5  # the same where the best passage is in another language
 _HEADING_WEIGHT = 15.0  # Chinese characters
 _STATES = re.compile(r"[.。!！;；][”’」』）)\"']*$")
+_HOW = re.compile(
+    r"\bhow (?:long|much|many|often|far|old|soon|big|large|high|fast|heavy|tall|deep|wide)\b", re.I
+)
 _LINK_TARGET = re.compile(r"\]\([^)]*\)")  # of Markdown: an address says nothing
 
 
@@ -72,8 +79,7 @@ class ExtractiveGenerator:
 
 def _answers(task: Task) -> list[str]:
     """The best sentences; of a text that holds several questions, the best for each."""
-    lines = [task.asked[span.start : span.end] for span in sentences(task.asked)]
-    questions = [line for line in lines if line.endswith(("?", "？"))][:_MOST_QUESTIONS]
+    questions = asked_in(task.asked)[:_MOST_QUESTIONS]
     if len(questions) < 2:
         return best_sentences(task.asked, task.question, task.passages)
     most = max(1, _MOST_OF_SEVERAL // len(questions))
@@ -108,36 +114,80 @@ def best_sentences(
     """The sentences that hold most of the question's words, better passages first among equals.
 
     The words that were `asked` count whole, those that only the conversation adds to the `question` a third.
-    So does the sentence before (a heading, nearly whole): what it names, the next one explains. Headings and what only
-    repeats the question are left out, but for statements: "It does not cover rust." answers "Does it cover rust?".
-    Where no sentence holds `_LEAST_SHARE` of the words, there is no answer here: none, unless the best passage is in
-    another language, which shares no words. Then it is the nearest of the sentences that were compared with the
-    question, of those that tell something; sentences in the question's language must hold `_HALF` of its words to
-    count before that.
+    So does the sentence before (a heading, nearly whole): what it names, the next one explains. What the document's
+    name or title says, all its sentences say, so it is the other words that must be in a sentence. Headings, questions
+    and what only repeats the question are left out, but for statements: "It does not cover rust." answers "Does it
+    cover rust?".
+    Where no sentence holds `_LEAST_SHARE` of the words (of a long question, `_ENOUGH` words), there is no answer here:
+    none, unless the best passage is in another language, which shares no words. Then it is the nearest of the sentences
+    that were compared with the question, of those that tell something; sentences in the question's language must hold
+    `_HALF` of its words to count before that.
     """
-    own, context = set(question_terms(asked)), set(question_terms(question))
+    own, context = _words_asked(asked), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
-    scored: list[tuple[float, int, int, str]] = []
-    for rank, passage in enumerate(passages):
-        before, in_table = 0.0, False
-        for place, span in enumerate(sentences(passage.text)):
-            sentence = " ".join(passage.text[span.start : span.end].split())
-            words = set(terms(_LINK_TARGET.sub("]", sentence)))
-            share = _share(words, own) + _share(words, context - own) / 3
-            names_only = _is_heading(sentence, passage) or (sentence.startswith("|") and not in_table)
-            only_repeats = words <= repeated and not _STATES.search(sentence)
-            if not names_only and not only_repeats:
-                scored.append(((share + before) / (1 + 0.2 * rank), rank, place, sentence))
-            before = share * (0.9 if names_only else 1 / 3)
-            in_table = sentence.startswith("|")
-    scored.sort(key=lambda entry: (-entry[0], *entry[1:]))
-    best = scored[0][0] if scored else 0.0
+    scored = [
+        entry
+        for rank, passage in enumerate(passages)
+        for entry in _scored(passage, rank, own, context, repeated)
+    ]
+    scored.sort()
     foreign = bool(passages) and other_script(passages[0].text, cjk=is_cjk(asked))
-    if best >= (_HALF if foreign else _LEAST_SHARE):
-        return list(dict.fromkeys(entry[3] for entry in scored[:most] if entry[0] >= 0.6 * best))
+    least = _HALF if foreign else min(_LEAST_SHARE, _ENOUGH / max(len(own), 1))
+    fitting = [entry for entry in scored if entry.fit > 0]
+    if fitting and -fitting[0].order[0] >= least:
+        first = fitting[0]
+        kept = (e for e in fitting[:most] if e.order[0] <= 0.6 * first.order[0] and e.fit >= 0.6 * first.fit)
+        return list(dict.fromkeys(entry.sentence for entry in kept))
     if foreign:
-        return _nearest(passages) or [entry[3] for entry in sorted(scored, key=lambda entry: entry[1:3])[:1]]
+        return _nearest(passages) or [e.sentence for e in sorted(scored, key=lambda e: e.order[1:])[:1]]
     return []
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Scored:
+    """A sentence that could answer. `order` sorts: minus its score, then its passage's rank and its place in it.
+
+    `fit`: the share of the question's words that it and the sentence before have beyond the document's title.
+    """
+
+    order: tuple[float, int, int]
+    fit: float
+    sentence: str
+
+
+def _scored(
+    passage: Passage, rank: int, own: set[str], context: set[str], repeated: set[str]
+) -> Iterator[_Scored]:
+    known = own & _title_words(passage)
+    if known == own:  # it asks for nothing else
+        known = set()
+    before, in_table = 0.0, False
+    for place, span in enumerate(sentences(passage.text)):
+        sentence = " ".join(passage.text[span.start : span.end].split())
+        words = set(terms(_LINK_TARGET.sub("]", sentence)))
+        share = _share(words - known, own) + _share(words, context - own) / 3
+        names_only = (
+            _is_heading(sentence, passage)
+            or _is_question(sentence)
+            or (sentence.startswith("|") and not in_table)
+        )
+        if not names_only and (not words <= repeated or _STATES.search(sentence)):
+            fit = share + before
+            score = (fit + _share(known, own)) / (1 + 0.2 * rank)
+            yield _Scored((-score, rank, place), fit, sentence)
+        before = share * (0.9 if names_only else 1 / 3)
+        in_table = sentence.startswith("|")
+
+
+def _words_asked(asked: str) -> set[str]:
+    """The words that an answer holds: of "How heavy is the pump?" that is "pump"."""
+    return set(question_terms(_HOW.sub(" ", asked))) or set(question_terms(asked))
+
+
+def _title_words(passage: Passage) -> set[str]:
+    """What its document is called."""
+    title = passage.record.header.partition("\n")[0].partition(" > ")[0]
+    return set(terms(f"{title} \n {PurePath(passage.document_name).stem}"))
 
 
 def _nearest(passages: Sequence[Passage]) -> list[str]:
@@ -155,13 +205,17 @@ def _line(passage: Passage, span: Span) -> str:
 
 
 def _tells(sentence: str, passage: Passage) -> bool:
-    if HEADING_MARK.match(sentence) or _is_heading(sentence, passage):
+    if HEADING_MARK.match(sentence) or _is_heading(sentence, passage) or _is_question(sentence):
         return False
     return any(character.isalpha() for character in sentence)
 
 
 def _share(words: set[str], wanted: set[str]) -> float:
     return len(words & wanted) / len(wanted) if wanted else 0.0
+
+
+def _is_question(sentence: str) -> bool:
+    return sentence.rstrip("*_ ").endswith(("?", "？"))
 
 
 def _is_heading(sentence: str, passage: Passage) -> bool:

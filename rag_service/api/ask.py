@@ -36,7 +36,7 @@ from stores.filters import And, Filter, In
 
 router = APIRouter(tags=["search and ask"])
 MOST_ROUTED = 50  # knowledge bases that one question is compared with
-Filters = dict[str, str | int | float | bool | list[str]]
+Filters = dict[str, str | int | float | bool | list[str | int | float | bool]]
 
 
 STREAMS: dict[int | str, dict[str, Any]] = {

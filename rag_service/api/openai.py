@@ -76,7 +76,7 @@ class Retrieval(BaseModel):
     model_config = ConfigDict(extra="forbid")
     top_k: TopK | None = None
     mode: Literal["union", "strict", "flat"] | None = None
-    filters: dict[str, str | int | float | bool | list[str]] | None = None
+    filters: dict[str, str | int | float | bool | list[str | int | float | bool]] | None = None
     filter: dict[str, Any] | None = None
     structure: StructureChoice | None = None
     refine: RefineChoice | None = None

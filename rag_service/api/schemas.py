@@ -306,7 +306,10 @@ class TuneResult(BaseModel):
     """Data of the `done` event: all candidates, best first. To apply one, PATCH it as `chunking`, then `…/reread`."""
 
     candidates: list[Tuned]
-    best: Chunking | None = Field(description="Null if none was finished.")
+    best: Chunking | None = Field(
+        description="Null if none was finished, or none found what answers a question."
+    )
+    current: Chunking = Field(description="How documents are cut now; the best of those that are alike.")
 
 
 class CalibrationQuestion(Request):
@@ -604,9 +607,9 @@ class Source(BaseModel):
 
 
 Filters = Annotated[
-    dict[str, str | int | float | bool | list[str]],
+    dict[str, str | int | float | bool | list[str | int | float | bool]],
     Field(
-        description="Attributes that documents must have, all of them; a list of texts means any of them. Types must "
+        description="Attributes that documents must have, all of them; a list means any of its values. Types must "
         'match: 2026 does not find "2026".',
         examples=[{"department": ["hr", "finance"], "year": 2026}],
     ),

@@ -58,7 +58,7 @@ async def tune_kb(services: Services, _: AdminKey, kb: str, body: schemas.TuneRe
     among = await sampled(services.database, found.id, body.sample_characters, first=first)
     if not among:
         raise InvalidValue("The knowledge base has no documents to try on.", hint="Upload some first.")
-    events = _events(services, embedder, among, candidates, body)
+    events = _events(services, embedder, among, candidates, body, own)
     return EventSourceResponse(events, ping=15)  # type: ignore[return-value]
 
 
@@ -68,6 +68,7 @@ async def _events(
     among: list[TuneDocument],
     candidates: list[Chunking],
     body: schemas.TuneRequest,
+    current: Chunking,
 ) -> AsyncGenerator[dict[str, Any], None]:
     until = time.monotonic() + body.seconds
     try:
@@ -82,9 +83,12 @@ async def _events(
                 async for result in results:
                     measured.append(result)
                     yield _event("measured", _tuned(result))
-        measured.sort(key=lambda result: (result.finished, result.rank), reverse=True)
-        best = measured[0].chunking if measured[0].finished else None
-        yield _event("done", schemas.TuneResult(candidates=[_tuned(m) for m in measured], best=best))
+        measured.sort(key=lambda result: (result.finished, result.rank(current)), reverse=True)
+        yield _event("done", schemas.TuneResult(
+            candidates=[_tuned(each) for each in measured],
+            best=measured[0].chunking if measured[0].finds else None,
+            current=current,
+        ))  # fmt: skip
     except Exception as error:  # the status line is out: the stream itself must say it
         yield {"event": "error", "data": problem_of(error).model_dump_json(exclude_none=True)}
 

@@ -67,21 +67,30 @@ def tune(
 
 def _print_result(name: str, result: TuneResult) -> None:
     rows = [
-        (*_shares(c), c.chunks or "", f"{c.seconds:.0f} s", _words(c.chunking)) for c in result.candidates
+        (
+            *_shares(c),
+            c.chunks or "",
+            f"{c.seconds:.0f} s",
+            _words(c.chunking) + " (now)" * (c.chunking == result.current),
+        )
+        for c in result.candidates
     ]
     print_table(("support", "recall@5", "MRR", "chunks", "time", "chunking"), rows)
-    if result.best is None:
+    if not any(c.finished for c in result.candidates):
         typer.echo("No candidate was finished: give it more --seconds or fewer --sample-characters.")
         return
-    best = next(c for c in result.candidates if c.chunking == result.best)
-    if not best.support and not best.recall_at_5:
+    if result.best is None:
         typer.echo(
             "\nNo candidate finds what answers any question, so none is best. "
             "Does the evidence stand in the documents, word for word?"
         )
         return
+    best = next(c for c in result.candidates if c.chunking == result.best)
     alike = sum(c.finished and _shares(c) == _shares(best) for c in result.candidates) - 1
     also = f" ({alike} more find as much)" if alike else ""
+    if result.best == result.current:
+        typer.echo(f"\nBest: {_words(result.best)}{also}, as it is now.")
+        return
     typer.echo(f"\nBest: {_words(result.best)}{also}. To apply it:\n  {_command(name, result.best)}")
 
 

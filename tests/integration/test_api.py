@@ -543,6 +543,7 @@ def test_filters_choose_documents_by_attributes(service: Running) -> None:
     assert names(year=2024) == {"2024.md"}
     assert names(department=["hr", "it"], draft=True) == {"2025.md"}
     assert names(year="2024") == set()  # text is not a number
+    assert names(year=[2024, 2026]) == {"2024.md"}
     assert names(**{"absent' OR 1=1": "x"}) == set()
     assert "12 weeks" in service.ask(kb, "How long is parental leave?", filters={"year": 2024})["answer"]
     answer = service.ask(kb, "How long is parental leave?", filters={"year": 1999})

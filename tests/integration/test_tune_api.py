@@ -52,6 +52,7 @@ def test_candidates_are_measured_one_by_one_and_ranked(service: Running, kb: str
     assert [name for name, _ in measured] == ["measured", "measured"]
     assert done == "done"
     assert result["best"] == result["candidates"][0]["chunking"]
+    assert result["current"] == before["chunking"]
     assert result["candidates"][0]["support"] >= result["candidates"][1]["support"]
     assert service.client.get(f"/kbs/{kb}").json() == before, "nothing is changed"
 
@@ -61,6 +62,12 @@ def test_questions_of_one_s_own_are_used(service: Running, kb: str) -> None:
     (_, start), (_, measured), _ = events(service, kb, questions=questions, candidates=[{}], seconds=60)
     assert (start["questions"], start["questions_by"]) == (1, "you")
     assert (measured["support"], measured["mrr"]) == (1.0, 1.0)
+
+
+def test_of_candidates_that_find_nothing_none_is_best(service: Running, kb: str) -> None:
+    questions = [{"question": "How long is leave?", "evidence": "stands nowhere"}]
+    *_, (_, result) = events(service, kb, questions=questions, candidates=[{}], seconds=60)
+    assert result["best"] is None
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,10 @@ def test_a_question_with_any_term_keeps_at_least_one(text: str) -> None:
             "This line was wrapped by the margin of\na page. Next.",
             ["This line was wrapped by the margin of\na page.", "Next."],
         ),
+        (
+            "**How long is it?** Ten days. *Really!* **Yes.** So",
+            ["**How long is it?**", "Ten days.", "*Really!*", "**Yes.**", "So"],
+        ),
         ("短行\n短行", ["短行", "短行"]),
         ("  \n ", []),
     ],

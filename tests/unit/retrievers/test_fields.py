@@ -24,6 +24,7 @@ YEARS: list[Scalar] = [2024, 2025, 25]
         ("人事制度有哪些？", ("人事",)),
         ("请看ＨＲ的文件", ("hr",)),
         ("What does everybody except legal do?", None),
+        ("What does everybody but legal do?", None),
         ("除了法务部，谁负责？", None),
         ("法务部以外的部门", None),
         ("Not in legal but in hr?", ("hr",)),

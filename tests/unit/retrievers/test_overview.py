@@ -104,6 +104,10 @@ async def test_a_document_that_the_question_names_is_the_only_one_told_about(kb:
         ("Summarise the Quay Road file.", "lease-quay-road"),
         ("What is 停车场管理办法 about?", "停车场管理办法"),
         ("停车场管理办法讲什么？", "停车场管理办法"),
+        ("停車場管理辦法講什麼？", "停车场管理办法"),
+        ("总结停车场管理办法", "停车场管理办法"),
+        ("停车管理办法的主要内容是什么？", "停车场管理办法"),  # as people shorten names
+        ("Summarise the Mill Street lease.", "lease-mill-street"),
     ],
 )
 async def test_a_document_is_named_by_the_words_of_its_title(kb: Kb, question: str, document: str) -> None:
@@ -170,3 +174,13 @@ async def test_nothing_indexed_gives_nothing(kb: Kb) -> None:
     empty = Scope("empty", 1, kb[0].store, kb[2])
     assert await passages((empty, kb[1], kb[2]), "What is this contract about?") == []
     assert await passages((empty, kb[1], kb[2]), "Which documents mention leave?") == []
+
+
+async def test_a_name_of_words_that_say_nothing_elsewhere_is_a_name() -> None:
+    embedder = BundledEmbedder()
+    documents = {"Who Is Who": ParsedDocument("Ann leads the lab."), "nda-1": ParsedDocument("Secrets stay.")}
+    scope, kept = await indexed(documents, Chunking(characters=50), embedder)
+    kb = (scope, kept, embedder)
+    assert [p.record.document_id for p in await passages(kb, "What is Who Is Who about?")] == ["Who Is Who"]
+    assert [p.record.document_id for p in await passages(kb, "What is the NDA about?")] == ["nda-1"]
+    await embedder.close()

@@ -161,3 +161,67 @@ async def test_of_several_questions_the_one_without_an_answer_gets_none() -> Non
     assert await written("How long is parental leave? Where do penguins nest?", LEAVE) == [
         "Parental leave is 16 weeks."
     ]
+
+
+MANUAL = """# HX-200 heat exchanger manual
+
+The HX-200 is made by Brunnen AG.
+
+## Technical data
+
+| Item | Value |
+|---|---|
+| Weight | 11.4 kg |
+
+## Errors
+
+| Code | Meaning |
+|---|---|
+| E04 | Sensor broken |
+| E07 | Motor overload |
+
+**Can I use the HX-200 outdoors?** No, use it indoors only.
+"""
+AGREEMENT = (
+    "1.1 Kessler repairs the pumps.\n5.2 Either party may end the agreement with a notice of six months."
+)
+
+
+def of_documents(asked: str) -> list[str]:
+    manual = Passage(Record("1", "m", "r", MANUAL, header="HX-200 heat exchanger manual"), "hx-200.md", 1.0)
+    prices = Passage(Record("2", "p", "r", "FC-3310 | filter for the HX-200 | 45 €"), "prices.csv", 0.9)
+    agreement = Passage(Record("3", "a", "r", AGREEMENT), "kessler-agreement.md", 0.8)
+    return best_sentences(asked, asked, (manual, prices, agreement))
+
+
+def test_what_the_title_says_is_said_by_all_sentences_of_its_document() -> None:
+    assert of_documents("What is the weight of the HX-200?") == ["| Weight | 11.4 kg |"]
+    assert of_documents("Is the HX-200 for outdoors?")[0] == "No, use it indoors only."
+    assert of_documents("How long is the notice of the Kessler agreement?") == [
+        "5.2 Either party may end the agreement with a notice of six months."
+    ]
+
+
+def test_a_document_that_is_asked_for_by_its_title_alone_answers() -> None:
+    assert of_documents("HX-200")[0] == "The HX-200 is made by Brunnen AG."
+
+
+def test_a_code_is_found_however_it_is_written() -> None:
+    assert of_documents("price of fc3310") == ["FC-3310 | filter for the HX-200 | 45 €"]
+
+
+def test_a_question_with_its_background_is_answered() -> None:
+    asked = (
+        "Good morning, our customer in the old town has one of your devices in his cellar. Since yesterday evening "
+        "its display shows E07. What does it mean?"
+    )
+    assert of_documents(asked)[0] == "| E07 | Motor overload |"
+
+
+def test_no_question_of_a_document_answers() -> None:
+    assert best("How heavy is the pump?", "How heavy is the pump? It takes two.") == ["It takes two."]
+
+
+async def test_questions_joined_by_and_are_two() -> None:
+    found = await written("How long is parental leave and when does the cafeteria open?", LEAVE)
+    assert found == ["Parental leave is 16 weeks.", "The cafeteria opens at eight."]
