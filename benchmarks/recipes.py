@@ -151,6 +151,7 @@ class Service:
         documents = StoredDocuments(database)
         self._retriever = TwoStageRetriever(documents=documents, chosen=settings.retrieval.documents)
         self._overview = OverviewRetriever(documents=documents, retriever=self._retriever)
+        self._sentences = SentenceMatcher()
         self._links = LinkFollower(names=documents, retriever=self._retriever)
         self._expander = Expander(documents)
 
@@ -214,7 +215,7 @@ class Service:
         with trace.stage("sentences", inputs=pool):
             candidates = shifted(found.passages)
             if sentences:
-                candidates = await SentenceMatcher().measured(
+                candidates = await self._sentences.measured(
                     query, candidates, {scope.kb_name: self._embedder}
                 )
         with trace.stage("rerank", inputs=pool):

@@ -260,6 +260,11 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
         yield Span(start, end)
 
 
+def is_bare(line: str) -> bool:
+    """Whether the line says nothing by itself: a heading of Markdown, or the rule of a table."""
+    return bool(HEADING_MARK.match(line)) or not any(map(str.isalnum, line))
+
+
 def some_of(names: Sequence[str], most: int) -> str:
     """For example "a.exe, b.exe and 3 more"."""
     listed, more = ", ".join(names[:most]), len(names) - most

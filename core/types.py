@@ -217,10 +217,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """How near a sentence (document offsets) is to the question: the cosine of their vectors."""
+    """How near a sentence (document offsets) is to the question: the cosine of their vectors, less half of what the
+    sentence is nearer to any question than other sentences are (`rerankers.sentences`).
+    """
 
     span: Span
-    cosine: float
+    closeness: float
 
 
 @dataclass(frozen=True, slots=True)

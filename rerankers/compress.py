@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.text import HEADING_MARK, question_terms, sentences, terms, weight
+from core.text import is_bare, question_terms, sentences, terms, weight
 from core.types import Passage, Query, Span
 
 UNRELATED = 0.15  # what a sentence without a word of the question is worth, beside the 1 of one with all
@@ -32,7 +32,7 @@ class Sentence:
     """A sentence of the passage of this `rank`; its terms, those of the heading it stands under, and its weight
     (`core.text.weight`).
 
-    `cosine` of it and the question where they were compared. `bare`: a heading or the rule of a table, which tells
+    `closeness` of it and the question where they were compared. `bare`: a heading or the rule of a table, which tells
     nothing by itself.
     """
 
@@ -41,7 +41,7 @@ class Sentence:
     terms: frozenset[str]
     heading: frozenset[str]
     weight: float
-    cosine: float | None
+    closeness: float | None
     bare: bool
 
 
@@ -92,15 +92,14 @@ def sentences_of(rank: int, passage: Passage) -> list[Sentence]:
         for local in sentences(record.text, Span(span.start - record.start, span.end - record.start)):
             text = record.text[local.start : local.end]
             place = Span(record.start + local.start, record.start + local.end)
-            bare = bool(HEADING_MARK.match(text)) or not any(map(str.isalnum, text))
-            held, cosine = frozenset(terms(text)), _cosine(place, passage)
-            result.append(Sentence(rank, place, held, heading, weight(text), cosine, bare))
+            held, closeness = frozenset(terms(text)), _closeness(place, passage)
+            result.append(Sentence(rank, place, held, heading, weight(text), closeness, is_bare(text)))
     return result
 
 
-def _cosine(place: Span, passage: Passage) -> float | None:
+def _closeness(place: Span, passage: Passage) -> float | None:
     """Of the sentence that was compared there; a passage that was joined may be cut elsewhere."""
-    near = (n.cosine for n in passage.near if n.span.start < place.end and place.start < n.span.end)
+    near = (n.closeness for n in passage.near if n.span.start < place.end and place.start < n.span.end)
     return max(near, default=None)
 
 
@@ -116,13 +115,13 @@ class _Relation:
 
     @classmethod
     def to(cls, query: Query, among: Sequence[Sentence]) -> _Relation:
-        cosines = [sentence.cosine for sentence in among if sentence.cosine is not None]
-        least, most = min(cosines, default=0.0), max(cosines, default=0.0)
+        known = [sentence.closeness for sentence in among if sentence.closeness is not None]
+        least, most = min(known, default=0.0), max(known, default=0.0)
         return cls(_rarity(question_terms(query.standalone), among), least, (most - least) or 1.0)
 
     def of(self, sentence: Sentence) -> float:
-        if sentence.cosine is not None:
-            return (sentence.cosine - self.least) / self.range
+        if sentence.closeness is not None:
+            return (sentence.closeness - self.least) / self.range
         held = sum(each for term, each in self.rarity.items() if term in sentence.terms)
         above = sentence.heading - sentence.terms
         return held + HEADING * sum(each for term, each in self.rarity.items() if term in above)

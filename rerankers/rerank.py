@@ -37,5 +37,5 @@ class CoverageReranker:
 def _cosine(passage: Passage) -> float:
     own = 2 * passage.dense - 1
     if passage.near:
-        own = (own + max(near.cosine for near in passage.near)) / 2
+        own = (own + max(near.closeness for near in passage.near)) / 2
     return own + 2 * passage.shift

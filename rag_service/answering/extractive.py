@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from core.errors import InvalidValue
 from core.scripts import other_script
-from core.text import FACT, HEADING_MARK, is_cjk, question_terms, sentences, terms, weight
+from core.text import FACT, HEADING_MARK, is_bare, is_cjk, question_terms, sentences, terms, weight
 from core.types import Passage, Span
 from models.llm.base import Delta, FinishReason
 from models.llm.presets import Preset
@@ -140,7 +140,7 @@ def best_sentences(
         return list(dict.fromkeys(entry.sentence for entry in kept))
     if foreign:
         return _nearest(passages) or [e.sentence for e in sorted(scored, key=lambda e: e.order[1:])[:1]]
-    return []
+    return _nearest(passages)  # behind those without an answer others, in another language, may have it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -175,13 +175,15 @@ def _scored(
             fit = share + before
             score = (fit + _share(known, own)) / (1 + 0.2 * rank)
             yield _Scored((-score, rank, place), fit, sentence)
-        before = share * (0.9 if names_only else 1 / 3)
         in_table = sentence.startswith("|")
+        # A row says nothing of the next.
+        before = share * (0.9 if names_only else 0.0 if in_table else 1 / 3)
 
 
 def _words_asked(asked: str) -> set[str]:
     """The words that an answer holds: of "How heavy is the pump?" that is "pump"."""
-    return set(question_terms(_HOW.sub(" ", asked))) or set(question_terms(asked))
+    words = set(question_terms(_HOW.sub(" ", asked))) or set(question_terms(asked))
+    return {word for word in words if len(word) > 1 or not word.isascii() or word.isdigit()} or words
 
 
 def _title_words(passage: Passage) -> set[str]:
@@ -193,7 +195,7 @@ def _title_words(passage: Passage) -> set[str]:
 def _nearest(passages: Sequence[Passage]) -> list[str]:
     """The nearest sentence that tells something, or the nearest of all if none does; none if none was compared."""
     compared = [
-        (near.cosine, _line(passage, near.span), passage) for passage in passages for near in passage.near
+        (near.closeness, _line(passage, near.span), passage) for passage in passages for near in passage.near
     ]
     told = [entry for entry in compared if _tells(entry[1], entry[2])] or compared
     return [max(told, key=lambda entry: entry[0])[1]] if told else []
@@ -205,7 +207,7 @@ def _line(passage: Passage, span: Span) -> str:
 
 
 def _tells(sentence: str, passage: Passage) -> bool:
-    if HEADING_MARK.match(sentence) or _is_heading(sentence, passage) or _is_question(sentence):
+    if is_bare(sentence) or _is_heading(sentence, passage) or _is_question(sentence):
         return False
     return any(character.isalpha() for character in sentence)
 

@@ -79,7 +79,7 @@ def similarity(passage: Passage) -> float:
     """The passage's dense score; where its sentences were compared with the question, the mean of it and their best."""
     if not passage.near:
         return passage.dense
-    best = (1 + max(near.cosine for near in passage.near)) / 2
+    best = (1 + max(near.closeness for near in passage.near)) / 2
     return (passage.dense + best) / 2
 
 
