@@ -81,15 +81,15 @@ async def test_each_knowledge_base_is_compared_by_its_own_embedder() -> None:
     assert (one.passages, other.passages) == (["One."], ["Two."])
 
 
-async def test_the_best_sentence_counts_as_much_as_the_whole_passage() -> None:
+async def test_the_best_sentence_counts_twice_as_much_as_the_whole_passage() -> None:
     near = (Near(Span(OFFSET, OFFSET + 5), 0.9), Near(Span(OFFSET + 6, OFFSET + 9), 0.1))
     record = passage(0).record
     found = [
-        Passage(record, "a", 0.0, dense=0.9, near=near),  # (0.8 + 0.9) / 2
+        Passage(record, "a", 0.0, dense=0.9, near=near),  # (0.8 + 2 * 0.9) / 3
         Passage(passage(1).record, "b", 0.0, dense=0.92),  # 0.84
     ]
     ranked = await CoverageReranker().rerank(QUESTION, found, top_k=2)
-    assert [(p.record.id, round(p.score, 4)) for p in ranked] == [("00", 0.85), ("01", 0.84)]
+    assert [(p.record.id, round(p.score, 4)) for p in ranked] == [("00", 0.8667), ("01", 0.84)]
 
 
 async def test_compression_keeps_the_sentence_that_is_nearest() -> None:
