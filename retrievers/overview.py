@@ -6,6 +6,7 @@ when it was read, and the written summary only leads them in the prompt.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -200,6 +201,11 @@ def _titles(name: str, record: Record) -> tuple[str, ...]:
 
 def _is_named(question: str, titles: Sequence[str]) -> bool:
     """Whether the question holds a title as it is, or all words of one that has at least two, in any order."""
-    asked, words = question.lower(), set(terms(question))
+    asked, words = _spoken(question), set(terms(question))
     held = (simplified(title) for title in titles if len(title) > 1)
-    return any(t.lower() in asked or (len(own := set(terms(t))) > 1 and own <= words) for t in held)
+    return any(_spoken(t) in asked or (len(own := set(terms(t))) > 1 and own <= words) for t in held)
+
+
+def _spoken(name: str) -> str:
+    """As one would write it in a sentence: who-is-who as "who is who"."""
+    return re.sub(r"[-_\s]+", " ", name.lower())
