@@ -96,3 +96,12 @@ async def test_compression_keeps_the_sentence_that_is_nearest() -> None:
     [measured] = await SentenceMatcher().measured(QUESTION, [passage(0)], {"hr": FakeEmbedder()})
     [kept] = await SentenceCompressor().compress(QUESTION, [measured], budget=15.0)
     assert kept.text == "The deposit is two thousand dollars."
+
+
+async def test_headings_and_the_rules_of_tables_are_not_compared_unless_there_is_nothing_else() -> None:
+    embedder = FakeEmbedder()
+    table = "# Lease\n\n| Item | Sum |\n|---|---|\n| Deposit | 2,000 |"
+    found = [passage(0, table), passage(1, "# Lease")]
+    measured = await SentenceMatcher().measured(QUESTION, found, {"hr": embedder})
+    assert embedder.passages == ["| Item | Sum |", "| Deposit | 2,000 |", "# Lease"]
+    assert [len(p.near) for p in measured] == [2, 1]
