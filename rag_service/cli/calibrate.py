@@ -75,7 +75,7 @@ def _question(path: Path, number: int, line: str) -> dict[str, Any]:
         question, answerable = None, True
     if not isinstance(question, str) or not isinstance(answerable, bool):
         raise InvalidValue(
-            f"{path}, line {number}: not a JSON object with a question.",
+            f"{path}, line {number}: not a JSON object with a question and, if it has it, `answerable` true or false.",
             hint='As in {"question": "Who pays for parking?", "answerable": false}.',
         )
     return {"question": question, "answerable": answerable}

@@ -125,7 +125,9 @@ def _candidate(text: str) -> dict[str, Any]:
     try:
         return Chunking.model_validate_json(text).model_dump(mode="json")
     except ValidationError as error:
-        raise InvalidValue(f"--candidate {text}: {error.errors()[0]['msg']}.") from None
+        raise InvalidValue(
+            f"--candidate {text}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
+        ) from None
 
 
 def _read_questions(path: Path) -> list[dict[str, str]]:
