@@ -83,8 +83,11 @@ def _answers(task: Task) -> list[str]:
     if len(questions) < 2:
         return best_sentences(task.asked, task.question, task.passages)
     most = max(1, _MOST_OF_SEVERAL // len(questions))
-    found = (best_sentences(question, task.question, task.passages, most) for question in questions)
-    return list(dict.fromkeys(chain.from_iterable(found)))
+    found = (
+        best_sentences(question, task.question, task.passages, most, nearest=False) for question in questions
+    )
+    each = list(dict.fromkeys(chain.from_iterable(found)))
+    return each or best_sentences(task.asked, task.question, task.passages)
 
 
 def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) -> list[str]:
@@ -109,7 +112,12 @@ def key_sentences(passages: Sequence[Passage], most: int = _MOST_KEY_SENTENCES) 
 
 
 def best_sentences(
-    asked: str, question: str, passages: Sequence[Passage], most: int = _MOST_SENTENCES
+    asked: str,
+    question: str,
+    passages: Sequence[Passage],
+    most: int = _MOST_SENTENCES,
+    *,
+    nearest: bool = True,
 ) -> list[str]:
     """The sentences that hold most of the question's words, better passages first among equals.
 
@@ -121,7 +129,7 @@ def best_sentences(
     Where no sentence holds `_LEAST_SHARE` of the words (of a long question, `_ENOUGH` words), there is no answer here:
     none, unless the best passage is in another language, which shares no words. Then it is the nearest of the sentences
     that were compared with the question, of those that tell something; sentences in the question's language must hold
-    `_HALF` of its words to count before that.
+    `_HALF` of its words to count before that. Without `nearest`, only words count.
     """
     own, context = _words_asked(asked), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
@@ -138,6 +146,8 @@ def best_sentences(
         first = fitting[0]
         kept = (e for e in fitting[:most] if e.order[0] <= 0.6 * first.order[0] and e.fit >= 0.6 * first.fit)
         return list(dict.fromkeys(entry.sentence for entry in kept))
+    if not nearest:
+        return []
     if foreign:
         return _nearest(passages) or [e.sentence for e in sorted(scored, key=lambda e: e.order[1:])[:1]]
     return _nearest(passages)  # behind those without an answer others, in another language, may have it

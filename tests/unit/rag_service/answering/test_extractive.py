@@ -225,3 +225,13 @@ def test_no_question_of_a_document_answers() -> None:
 async def test_questions_joined_by_and_are_two() -> None:
     found = await written("How long is parental leave and when does the cafeteria open?", LEAVE)
     assert found == ["Parental leave is 16 weeks.", "The cafeteria opens at eight."]
+
+
+async def test_a_part_without_words_of_its_own_is_not_answered_in_another_language() -> None:
+    found = (
+        *passages("E12 means that the boiler is too hot. Let it cool."),
+        compared(("请注明起讫地点。", 0.9)),
+    )
+    asked = "What does error E12 mean and what should I do?"
+    text = "".join([d.text async for d in ExtractiveGenerator().stream(Task(asked, asked, found), Trace())])
+    assert text == "E12 means that the boiler is too hot.\n"
