@@ -168,6 +168,11 @@ class Record:
         return tuple(Span(int(start), int(end)) for start, end in pairs)
 
     @property
+    def title(self) -> str:
+        """The document's title: the first part of its header."""
+        return self.header.partition("\n")[0].partition(" > ")[0]
+
+    @property
     def table_head(self) -> str:
         """The header row of the table that the chunk continues: what stands in its header below the first line."""
         return self.header.partition("\n")[2]

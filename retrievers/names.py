@@ -55,9 +55,8 @@ class Naming:
     @classmethod
     def of(cls, passage: Passage) -> Naming:
         text = passage.record.text[:MOST_TEXT]
-        title = passage.record.header.partition("\n")[0].partition(" > ")[0]
         files = frozenset(_files(text, posixpath.dirname(passage.document_name)))
-        return cls(passage, _plain(text), folded(text), files, folded(_as_written(title)))
+        return cls(passage, _plain(text), folded(text), files, folded(_as_written(passage.record.title)))
 
     def named(self, documents: Sequence[Named]) -> list[str]:
         """Ids of those of the documents that it names, but for its own. Of names inside each other the longest counts,

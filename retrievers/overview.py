@@ -196,7 +196,7 @@ def _holds(titles: Sequence[str], wanted: set[str]) -> bool:
 def _titles(name: str, record: Record) -> tuple[str, ...]:
     """What a question may call the document: its file name, with or without folder and extension, and its title."""
     path = PurePath(name)
-    return name, path.name, path.stem, record.header.partition("\n")[0].partition(" > ")[0]
+    return name, path.name, path.stem, record.title
 
 
 def _is_named(question: str, titles: Sequence[str]) -> bool:

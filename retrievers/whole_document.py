@@ -52,17 +52,24 @@ _ZH_THIS = r"(?:这|那|该|本|此)?[份个篇本部张]?"
 _ZH_NAMED = rf"(?:《[^》]+》|{_ZH_NOUN}|\S+\.(?:pdf|docx?|md|txt|html?|pptx?|xlsx?|csv|epub))"
 _ZH_COVER = r"(?:提到|提及|讲到|谈到|说到|写到|涉及|包含|包括|介绍|讨论|规定|说明|关于|讲|有关)"
 _ZH_END = r"\s*[？?。！!]*\s*$"
+# What a document tells, as one asks for it; and the words for the whole of it.
+_ZH_TELLS = (
+    "(?:主要|大概|大致|都|到底|究竟)*(?:讲|说|写|介绍|讨论|谈|涉及)(?:的|了|些|是|都)*"
+    "(?:什么|啥|哪些)(?:内容|方面|东西)?"
+)
+_ZH_GIST = "主要内容|大意|摘要|概要|主旨|概述|梗概"
+_ZH_IS_WHAT = "(?:是|有|为)?(?:什么|哪些|啥)?"
+_SUMMARISE = r"(?:please\s+|can\s+you\s+|could\s+you\s+)*summari[sz]e"
 _ZH_SUMMARISE = r"(?:请|帮我|给我)*(?:概括|总结|概述|归纳|摘要)(?:一下|下)?"
 
 _ABOUT = re.compile(
     rf"^(?:.*\b)?what(?:'s|’s|\s+is|\s+are)\s+{_NAMED}\s+(?:all\s+|mainly\s+)?about{_END}"
     rf"|^(?:.*\b)?what\s+(?:does|do)\s+{_NAMED}\s+(?:say|cover|contain|describe|discuss){_END}"
-    rf"|^(?:please\s+|can\s+you\s+|could\s+you\s+)*summari[sz]e\s+{_NAMED}{_END}"
+    rf"|^{_SUMMARISE}\s+{_NAMED}{_END}"
     rf"|\b(?:summary|overview|gist|outline)\s+of\s+{_NAMED}{_END}"
     rf"|\bwhat(?:'s|’s|\s+is)\s+the\s+(?:main\s+)?(?:content|topic|subject|purpose)s?\s+of\s+{_NAMED}{_END}"
-    rf"|{_ZH_NAMED}.{{0,3}}(?:主要|大概|大致|都|到底|究竟)*(?:讲|说|写|介绍|讨论|谈|涉及)(?:的|了|些|是|都)*"
-    rf"(?:什么|啥|哪些)(?:内容|方面|东西)?{_ZH_END}"
-    rf"|{_ZH_NAMED}的?(?:主要内容|大意|摘要|概要|主旨|概述|梗概)(?:是|有|为)?(?:什么|哪些|啥)?{_ZH_END}"
+    rf"|{_ZH_NAMED}.{{0,3}}{_ZH_TELLS}{_ZH_END}"
+    rf"|{_ZH_NAMED}的?(?:{_ZH_GIST}){_ZH_IS_WHAT}{_ZH_END}"
     rf"|{_ZH_SUMMARISE}{_ZH_THIS}{_ZH_NAMED}(?:的?(?:主要)?内容)?{_ZH_END}",
     re.IGNORECASE,
 )
@@ -78,24 +85,25 @@ _WHICH = re.compile(
 _ABOUT_NAME = re.compile(
     rf"^what(?:'s|’s|\s+is|\s+are)\s+(?P<en>\S+(?:\s+\S+){{0,7}}?)\s+about{_END}"
     rf"|^(?P<zh>\S.{{0,30}}?)(?:主要|大概|大致|到底)?(?:讲|说|写|介绍)(?:的|了|些|是|都)*(?:什么|啥|哪些)(?:内容|方面)?{_ZH_END}"
-    rf"|^(?:please\s+|can\s+you\s+|could\s+you\s+)*summari[sz]e\s+(?P<en2>\S+(?:\s+\S+){{0,7}}?){_END}"
+    rf"|^{_SUMMARISE}\s+(?P<en2>\S+(?:\s+\S+){{0,7}}?){_END}"
     rf"|^{_ZH_SUMMARISE}(?P<zh3>(?:(?!关于|里|中的).){{1,30}}?)(?:的?(?:主要)?内容)?{_ZH_END}"
-    rf"|^(?P<zh2>\S.{{0,30}}?)的(?:主要内容|大意|摘要|概要|主旨|概述|梗概)(?:是|有|为)?(?:什么|哪些|啥)?{_ZH_END}",
+    rf"|^(?P<zh2>\S.{{0,30}}?)的(?:{_ZH_GIST}){_ZH_IS_WHAT}{_ZH_END}",
     re.IGNORECASE,
 )
 
 _ZH_ASKING = re.compile(
     rf"^{_ZH_SUMMARISE}|[这那该本此][份个篇本部张]?"
-    rf"|(?:主要|大概|大致|都|到底|究竟)*(?:讲|说|写|介绍|讨论|谈|涉及)(?:的|了|些|是|都)*(?:什么|啥|哪些)(?:内容|方面|东西)?{_ZH_END}"
-    rf"|的?(?:主要内容|大意|摘要|概要|主旨|概述|梗概|内容)(?:是|有|为)?(?:什么|哪些|啥)?{_ZH_END}"
+    rf"|{_ZH_TELLS}{_ZH_END}"
+    rf"|的?(?:{_ZH_GIST}|内容){_ZH_IS_WHAT}{_ZH_END}"
 )
 
 
 def whole_document_question(question: str) -> WholeDocumentQuestion | None:
     """What the question asks of whole documents; None for a question about something in them."""
-    text = simplified(" ".join(question.split()))  # runs of blanks would be tried one by one
+    text = " ".join(question.split())  # runs of blanks would be tried one by one
     if len(text) > LONGEST:
         return None
+    text = simplified(text)
     if which := _WHICH.search(text):
         topic = next(found for found in which.groups() if found)
         return WholeDocumentQuestion(Kind.WHICH, topic.strip(" \"'“”‘’「」《》"))

@@ -133,36 +133,34 @@ def best_sentences(
     """
     own, context = _words_asked(asked), set(question_terms(question))
     repeated = {*own, *context, *terms(asked), *terms(question)}
-    scored = [
-        entry
+    found = [
+        each
         for rank, passage in enumerate(passages)
-        for entry in _scored(passage, rank, own, context, repeated)
+        for each in _scored(passage, rank, own, context, repeated)
     ]
-    scored.sort()
     foreign = bool(passages) and other_script(passages[0].text, cjk=is_cjk(asked))
     least = _HALF if foreign else min(_LEAST_SHARE, _ENOUGH / max(len(own), 1))
-    fitting = [entry for entry in scored if entry.fit > 0]
-    if fitting and -fitting[0].order[0] >= least:
+    # Sorting is stable: of equals the first of the best passage.
+    fitting = sorted((each for each in found if each.fit > 0), key=lambda each: -each.score)
+    if fitting and fitting[0].score >= least:
         first = fitting[0]
-        kept = (e for e in fitting[:most] if e.order[0] <= 0.6 * first.order[0] and e.fit >= 0.6 * first.fit)
-        return list(dict.fromkeys(entry.sentence for entry in kept))
+        kept = (e for e in fitting[:most] if e.score >= 0.6 * first.score and e.fit >= 0.6 * first.fit)
+        return list(dict.fromkeys(each.sentence for each in kept))
     if not nearest:
         return []
-    if foreign:
-        return _nearest(passages) or [e.sentence for e in sorted(scored, key=lambda e: e.order[1:])[:1]]
-    return _nearest(passages)  # behind those without an answer others, in another language, may have it
+    # Behind passages without an answer others, in another language, may have it.
+    return _nearest(passages) or [each.sentence for each in found[:1] if foreign]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _Scored:
-    """A sentence that could answer. `order` sorts: minus its score, then its passage's rank and its place in it.
-
-    `fit`: the share of the question's words that it and the sentence before have beyond the document's title.
+    """A sentence that could answer. `fit`: the share of the question's words that it and the sentence before have
+    beyond the document's title; `score`: with those, less for worse passages.
     """
 
-    order: tuple[float, int, int]
-    fit: float
     sentence: str
+    score: float
+    fit: float
 
 
 def _scored(
@@ -172,7 +170,7 @@ def _scored(
     if known == own:  # it asks for nothing else
         known = set()
     before, in_table = 0.0, False
-    for place, span in enumerate(sentences(passage.text)):
+    for span in sentences(passage.text):
         sentence = " ".join(passage.text[span.start : span.end].split())
         words = set(terms(_LINK_TARGET.sub("]", sentence)))
         share = _share(words - known, own) + _share(words, context - own) / 3
@@ -183,8 +181,7 @@ def _scored(
         )
         if not names_only and (not words <= repeated or _STATES.search(sentence)):
             fit = share + before
-            score = (fit + _share(known, own)) / (1 + 0.2 * rank)
-            yield _Scored((-score, rank, place), fit, sentence)
+            yield _Scored(sentence, (fit + _share(known, own)) / (1 + 0.2 * rank), fit)
         in_table = sentence.startswith("|")
         # A row says nothing of the next.
         before = share * (0.9 if names_only else 0.0 if in_table else 1 / 3)
@@ -198,8 +195,7 @@ def _words_asked(asked: str) -> set[str]:
 
 def _title_words(passage: Passage) -> set[str]:
     """What its document is called."""
-    title = passage.record.header.partition("\n")[0].partition(" > ")[0]
-    return set(terms(f"{title} \n {PurePath(passage.document_name).stem}"))
+    return set(terms(f"{passage.record.title} \n {PurePath(passage.document_name).stem}"))
 
 
 def _nearest(passages: Sequence[Passage]) -> list[str]:

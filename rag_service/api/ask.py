@@ -36,7 +36,6 @@ from stores.filters import And, Filter, In
 
 router = APIRouter(tags=["search and ask"])
 MOST_ROUTED = 50  # knowledge bases that one question is compared with
-Filters = dict[str, str | int | float | bool | list[str | int | float | bool]]
 
 
 STREAMS: dict[int | str, dict[str, Any]] = {
@@ -247,7 +246,7 @@ async def make_ask(
     *,
     top_k: int | None = None,
     mode: str | None = None,
-    filters: Filters | None = None,
+    filters: schemas.FilterValues | None = None,
     tree: dict[str, Any] | None = None,
     structure: StructureChoice | None = None,
     refine: RefineChoice | None = None,
@@ -328,7 +327,7 @@ async def reachable_kbs(services: ApiServices, named: Sequence[str] | None) -> l
     return usable
 
 
-def _where(filters: Filters | None, tree: dict[str, Any] | None) -> Filter | None:
+def _where(filters: schemas.FilterValues | None, tree: dict[str, Any] | None) -> Filter | None:
     """`filters` and `filter` as one."""
     parts: list[Filter] = [
         In(name, tuple(value) if isinstance(value, list) else (value,))

@@ -34,7 +34,7 @@ from rag_service.api.ask import Links, find_kb, make_ask, own_settings, reachabl
 from rag_service.api.deps import AnyKey, Services
 from rag_service.api.errors import openai_error, problem_of
 from rag_service.api.presence import while_present
-from rag_service.api.schemas import Body, TopK
+from rag_service.api.schemas import Body, FilterValues, TopK
 from rag_service.wiring import ApiServices
 from rerankers.ranking import RankingChoice
 from retrievers.base import Turn
@@ -76,7 +76,7 @@ class Retrieval(BaseModel):
     model_config = ConfigDict(extra="forbid")
     top_k: TopK | None = None
     mode: Literal["union", "strict", "flat"] | None = None
-    filters: dict[str, str | int | float | bool | list[str | int | float | bool]] | None = None
+    filters: FilterValues | None = None
     filter: dict[str, Any] | None = None
     structure: StructureChoice | None = None
     refine: RefineChoice | None = None

@@ -606,8 +606,9 @@ class Source(BaseModel):
 # --- search and ask ----------------------------------------------------------------------------------------
 
 
+FilterValues = dict[str, str | int | float | bool | list[str | int | float | bool]]
 Filters = Annotated[
-    dict[str, str | int | float | bool | list[str | int | float | bool]],
+    FilterValues,
     Field(
         description="Attributes that documents must have, all of them; a list means any of its values. Types must "
         'match: 2026 does not find "2026".',
